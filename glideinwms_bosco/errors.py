@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every exception of the project: one root class per room, so that a caller can catch a whole room.
+
+An error is worded for the operator: one line that says what is wrong and where, and a hint that says what to do.
+`cli` prints both and leaves with `exit_status`; a traceback never reaches an operator.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Optional
+
+EXIT_OK = 0
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_REMOTE = 3
+
+
+class BoscoError(Exception):
+    """Root of all errors of the project.
+
+    Attributes:
+        message: one line, what is wrong and where (`file:line` for input files).
+        hint: one line, what to do about it; empty when the message says it all.
+    """
+
+    exit_status: ClassVar[int] = EXIT_REFUSED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(BoscoError):
+    """The call itself is wrong: an unknown site name, options that exclude each other."""
+
+    exit_status = EXIT_USAGE
+
+
+class SettingsError(BoscoError):
+    """gwms-bosco.yaml or an environment variable cannot be used."""
+
+    exit_status = EXIT_USAGE
+
+
+class SiteError(BoscoError):
+    """A site description is refused (room `site`)."""
+
+
+class BatchError(BoscoError):
+    """A request cannot be expressed for a batch system (room `batch`)."""
+
+
+class EntryError(BoscoError):
+    """Factory entry XML cannot be rendered or written (room `entry`)."""
+
+
+class BundleError(BoscoError):
+    """A bundle cannot be built or read (room `bundle`)."""
+
+
+class SourceError(BundleError):
+    """The HTCondor source (installed root or release tarball) is not usable."""
+
+
+class RepairError(BundleError):
+    """A known-defect repair does not recognise the file it should apply to."""
+
+
+class RemoteError(BoscoError):
+    """The remote side failed (room `remote`)."""
+
+    exit_status = EXIT_REMOTE
+
+    def __init__(self, message: str, hint: str = "", detail: Optional[str] = None) -> None:
+        super().__init__(message, hint)
+        self.detail = detail
+
+
+class UnreachableError(RemoteError):
+    """No TCP or ssh connection: host down, name unknown, connection refused, time-out."""
+
+
+class HostKeyError(RemoteError):
+    """The login or jump host shows a key that is not pinned."""
+
+
+class AuthenticationError(RemoteError):
+    """The remote account does not accept the key (or the user does not exist)."""
+
+
+class ConnectionLostError(RemoteError):
+    """An open ssh connection ended before the remote side had answered."""
+
+
+class RemoteStorageError(RemoteError):
+    """The remote file system is full, read-only or over quota."""
+
+
+class PlatformError(RemoteError):
+    """The remote machine cannot run the bundle: architecture, libc or libraries."""
+
+
+class TestJobError(RemoteError):
+    """The test job did not come back as it should."""
+
+    __test__ = False  # the name starts with Test; pytest must not collect it
+
+
+class ScheddError(RemoteError):
+    """The local schedd cannot be asked or refuses the job."""
