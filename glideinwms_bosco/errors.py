@@ -7,6 +7,7 @@ An error is worded for the operator: one line that says what is wrong and where,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Optional
 
 EXIT_OK = 0
@@ -46,8 +47,43 @@ class SettingsError(BoscoError):
     exit_status = EXIT_USAGE
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One finding about an input file.
+
+    Attributes:
+        file: path as the operator gave it.
+        line: 1-based; 0 when no line can be named.
+        field: dotted path such as `entries[0].walltime`; empty for the file as a whole.
+        message: what is wrong.
+        hint: what would be right.
+        severity: `error` (nothing is done) or `warning` (reported, work goes on).
+    """
+
+    file: str
+    line: int
+    field: str
+    message: str
+    hint: str = ""
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        field = f"{self.field}: " if self.field else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}: {self.severity}: {field}{self.message}{hint}"
+
+
 class SiteError(BoscoError):
     """A site description is refused (room `site`)."""
+
+
+class SiteFileError(SiteError):
+    """A site file has problems; all of them are in `problems`, in the order of the file."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
 
 
 class BatchError(BoscoError):

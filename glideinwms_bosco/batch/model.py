@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every batch adapter takes and gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Optional
+
+from glideinwms_bosco.errors import BatchError
+
+
+@dataclass(frozen=True)
+class ResourceRequest:
+    """What one pilot job asks for. cpus, memory (MB, 2^20 bytes) and gpus count per node; wall time in seconds."""
+
+    cpus: Optional[int] = None
+    memory_mb: Optional[int] = None
+    walltime_s: Optional[int] = None
+    nodes: int = 1
+    gpus: int = 0
+    whole_node: bool = False
+    queue: Optional[str] = None
+    project: Optional[str] = None
+    extra_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubmitAttr:
+    """A line of the submit file: `name = value`; names with `+` take ClassAd expressions."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a batch system cannot do as asked. `field` is the site file's name for it."""
+
+    field: str
+    message: str
+    hint: str
+    severity: str = "error"
+
+
+class BatchSystem:
+    """Adapter of one batch system; subclasses state how it differs from the common mapping.
+
+    The common mapping fits slurm, pbs and lsf: NodeNumber is the number of tasks over all nodes, SMPGranularity the
+    tasks on one node. Source: HTCondor 23.9 libexec/blahp/{slurm,pbs,lsf}_submit.sh and blahpd's table of attributes.
+    `request_cpus` reaches none of them.
+    """
+
+    name: ClassVar[str]
+    remote_commands: ClassVar[tuple[str, ...]]
+    """Commands that must exist on the login host."""
+    extra_arg: ClassVar[str]
+    """Regular expression one extra argument must match."""
+    extra_arg_example: ClassVar[str]
+
+    def findings(self, request: ResourceRequest) -> tuple[Finding, ...]:
+        """Everything of the request that this batch system cannot express."""
+        return (*self._common_findings(request), *self._findings(request))
+
+    def submit_attrs(self, request: ResourceRequest) -> tuple[SubmitAttr, ...]:
+        """Map a request to submit attributes that blahp really reads, in a fixed order.
+
+        Raises:
+            BatchError: the request has a finding of severity error.
+        """
+        for finding in self.findings(request):
+            if finding.severity == "error":
+                raise BatchError(f"{finding.field}: {finding.message}", finding.hint)
+        return (*self._size(request), *self._limits(request), *self._where(request))
+
+    def _common_findings(self, request: ResourceRequest) -> Iterator[Finding]:
+        for arg in request.extra_args:
+            if not re.fullmatch(self.extra_arg, arg):
+                hint = f"for example {self.extra_arg_example}"
+                yield Finding("extra_args", f"{arg!r} is not an option of {self.name}'s submit command", hint)
+        if request.nodes > 1 and request.cpus is None:
+            yield Finding("nodes", "more than one node needs cpus (per node)", "set cpus")
+        if request.whole_node and request.cpus is None:
+            yield Finding("whole_node", "whole nodes need cpus (those of one node)", "set cpus")
+
+    def _findings(self, _request: ResourceRequest) -> Iterator[Finding]:
+        yield from ()
+
+    def _size(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
+        if request.cpus is None:
+            return
+        if request.whole_node:
+            yield SubmitAttr("+WholeNodes", "True")
+            yield SubmitAttr("+HostNumber", str(request.nodes))
+            yield SubmitAttr("+HostSMPSize", str(request.cpus))
+        else:
+            yield SubmitAttr("+NodeNumber", str(request.cpus * request.nodes))
+        yield SubmitAttr("+SMPGranularity", str(request.cpus))
+
+    def _limits(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
+        if request.memory_mb is not None:
+            yield SubmitAttr("request_memory", str(request.memory_mb))
+        if request.gpus:
+            yield SubmitAttr("request_gpus", str(request.gpus))
+        if request.walltime_s is not None:
+            yield SubmitAttr("batch_runtime", str(request.walltime_s))
+
+    def _where(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
+        if request.queue is not None:
+            yield SubmitAttr("batch_queue", request.queue)
+        if request.project is not None:
+            yield SubmitAttr("batch_project", request.project)
+        if request.extra_args:
+            yield SubmitAttr("batch_extra_submit_args", " ".join(request.extra_args))
+
+
+# No quote, `$`, `;`, `*` or backslash: the value is echoed unquoted into the batch script.
+_VALUE = r"[A-Za-z0-9_.:,/@%+=\[\]-]+"
+LONG_OPTION = rf"--[A-Za-z][A-Za-z0-9-]*(={_VALUE})?"
+SHORT_OPTION = rf"-[A-Za-z]+( {_VALUE})?"

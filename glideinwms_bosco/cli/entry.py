@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gwms-bosco entry ...`: factory entry XML."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_files
+from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.entry.render import file_name, render_site
+from glideinwms_bosco.entry.write import write_entry_file
+from glideinwms_bosco.errors import EXIT_OK
+
+
+def add_commands(nouns: Any) -> None:
+    """Add the noun and its verbs."""
+    verbs = nouns.add_parser("entry", help="factory entry XML").add_subparsers(metavar="VERB", required=True)
+    render = verbs.add_parser("render", help="write the entries of sites into config.d",
+                              epilog="example: gwms-bosco entry render nersc --dry-run")  # fmt: skip
+    render.add_argument("sites", nargs="*", metavar="SITE", help="short name or file; all sites when left out")
+    render.add_argument("--output", type=Path, metavar="DIR", help="write there, not to config.d")
+    render.add_argument("--stdout", action="store_true", help="print the XML, write nothing")
+    render.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
+    render.add_argument("--json", action="store_true", help="print what was written as JSON")
+    render.set_defaults(run=_render)
+
+
+def _render(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
+    sites, problems = checked_sites(paths)
+    output.print_problems(problems)
+    # All of them before the first is written: a site that cannot be rendered leaves everything as it was.
+    rendered = [(file_name(site, settings.order), render_site(site), len(site.entries)) for site in sites]
+    folder = args.output or settings.config_d
+    report = []
+    for name, text, entries in rendered:
+        if args.stdout:
+            sys.stdout.write(text.decode("utf-8"))
+            continue
+        path = folder / name
+        if args.dry_run:
+            same = path.is_file() and path.read_bytes() == text
+            action = "unchanged" if same else "would write"
+        else:
+            action = "written" if write_entry_file(path, text) else "unchanged"
+        report.append({"file": str(path), "entries": entries, "action": action})
+    if args.json:
+        output.print_json(report)
+    else:
+        for row in report:
+            print(f"{row['action']}: {row['file']} ({row['entries']} entries)")
+    return EXIT_OK

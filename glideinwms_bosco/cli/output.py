@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands print: findings and errors on stderr, results on stdout, progress only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from glideinwms_bosco.errors import BoscoError, Problem, SiteFileError
+
+Advance = Callable[[int, int], None]
+"""Takes what is done and the total, both in bytes."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Print findings, one line each, on stderr."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def print_error(error: BoscoError) -> None:
+    """Print an error on stderr: one line, or one per problem of a site file."""
+    if isinstance(error, SiteFileError):
+        print_problems(error.problems)
+        return
+    for line in str(error).splitlines():
+        print(line if line.count(": error: ") else f"gwms-bosco: error: {line}", file=sys.stderr)
+
+
+@contextmanager
+def byte_progress(title: str) -> Iterator[Advance]:
+    """Show a progress bar on stderr if that is a terminal; give a function that moves it."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    # Imported here: scripts and unit tests never pay for it.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the installed host: gwms-bosco.yaml, with an environment variable over each path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from glideinwms_bosco.errors import SettingsError, SiteError, SiteFileError
+from glideinwms_bosco.site.schema import schema_problems, site_schema
+from glideinwms_bosco.site.source import HTCondorSource
+from glideinwms_bosco.site.yaml_source import YamlSource
+
+DEFAULT_FILE = Path("/etc/gwms-bosco/gwms-bosco.yaml")
+FILE_VARIABLE = "GWMS_BOSCO_CONFIG"
+# field -> environment variable, default
+_FOLDERS = {
+    "sites_dir": ("GWMS_BOSCO_SITES", "/etc/gwms-bosco/sites.d"),
+    "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
+    "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are on this host.
+
+    Attributes:
+        sites_dir: folder of the site files.
+        config_d: glideinWMS's config.d, where entries are written.
+        state_dir: bundles and ssh client configuration.
+        order: number in front of rendered files, 0 to 99.
+        htcondor: source of bundles for sites that name none.
+    """
+
+    sites_dir: Path
+    config_d: Path
+    state_dir: Path
+    order: int = 50
+    htcondor: Optional[HTCondorSource] = None
+
+
+def _schema() -> Mapping[str, Any]:
+    folder = {"type": "string", "pattern": "^/", "description": "A folder's absolute path."}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            **dict.fromkeys(_FOLDERS, folder),
+            "order": {"type": "integer", "minimum": 0, "maximum": 99, "description": "Number in front of files."},
+            "htcondor": site_schema()["properties"]["install"]["properties"]["htcondor"],
+        },
+    }
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings file, if there is one, and the environment.
+
+    Raises:
+        SettingsError: the file is named by GWMS_BOSCO_CONFIG and missing, or has problems.
+    """
+    named = environment.get(FILE_VARIABLE)
+    path = Path(named) if named else DEFAULT_FILE
+    data: Mapping[str, Any] = {}
+    if named or path.exists():
+        try:
+            source = YamlSource(path)
+        except SiteFileError as err:
+            raise SettingsError(str(err.problems[0])) from None
+        problems = schema_problems(source, _schema())
+        if problems:
+            raise SettingsError("\n".join(str(problem) for problem in problems))
+        data = source.data
+    try:
+        htcondor = HTCondorSource(**data["htcondor"]) if "htcondor" in data else None
+    except SiteError as err:
+        raise SettingsError(f"{path}: {err.message}", err.hint) from None
+    folders = {
+        name: Path(environment.get(variable) or data.get(name, default))
+        for name, (variable, default) in _FOLDERS.items()
+    }
+    return Settings(order=data.get("order", 50), htcondor=htcondor, **folders)

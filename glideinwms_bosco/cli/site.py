@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gwms-bosco site ...`: check site files, propose host keys."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_files
+from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError
+from glideinwms_bosco.remote.hostkeys import scan_host_keys
+from glideinwms_bosco.site.model import DEFAULT_SSH_PORT
+from glideinwms_bosco.site.schema import site_schema
+
+
+def add_commands(nouns: Any) -> None:
+    """Add the noun and its verbs."""
+    verbs = nouns.add_parser("site", help="check site files, propose host keys").add_subparsers(
+        metavar="VERB", required=True
+    )
+    check = verbs.add_parser("check", help="run every check, touch nothing",
+                             epilog="example: gwms-bosco site check nersc.yaml")  # fmt: skip
+    check.add_argument("sites", nargs="*", metavar="FILE", help="site file or short name; all sites when left out")
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    check.set_defaults(run=_check)
+    keys = verbs.add_parser("hostkeys", help="ask a host for its keys and print them for a site file; writes nothing",
+                            epilog="example: gwms-bosco site hostkeys login.example.org")  # fmt: skip
+    keys.add_argument("host", metavar="HOST", help="login or jump host")
+    keys.add_argument("--port", type=int, default=DEFAULT_SSH_PORT, help="port of sshd (default: %(default)s)")
+    keys.add_argument("--json", action="store_true", help="print the keys as JSON")
+    keys.set_defaults(run=_hostkeys)
+    schema = verbs.add_parser("schema", help="print the JSON Schema of site files, for editors",
+                              epilog="example: gwms-bosco site schema > site.schema.json")  # fmt: skip
+    schema.set_defaults(run=_schema)
+
+
+def _check(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
+    try:
+        sites, problems = checked_sites(paths)
+        status, entries = EXIT_OK, sum(len(site.entries) for site in sites)
+    except SiteFileError as err:
+        problems, status, entries = err.problems, EXIT_REFUSED, 0
+    errors = sum(problem.severity == "error" for problem in problems)
+    if args.json:
+        output.print_json({"ok": status == EXIT_OK, "files": [str(path) for path in paths], "entries": entries,
+                           "problems": [asdict(problem) for problem in problems]})  # fmt: skip
+        return status
+    output.print_problems(problems)
+    warnings = len(problems) - errors
+    if status == EXIT_OK:
+        print(f"ok: {len(paths)} site file(s), {entries} entries, {warnings} warning(s)")
+    else:
+        print(f"refused: {errors} error(s), {warnings} warning(s) in {len(paths)} site file(s)")
+    return status
+
+
+def _hostkeys(args: argparse.Namespace) -> int:
+    keys = scan_host_keys(args.host, args.port)
+    if args.json:
+        output.print_json([{"type": key.type, "key": key.key, "fingerprint": key.fingerprint_sha256} for key in keys])
+        return EXIT_OK
+    print(f"# Shown by {args.host} port {args.port}. Compare the fingerprints with those the centre publishes before")
+    print("# you paste this under `login:` (or the jump host); an attacker on the way could have shown his own.")
+    print("host_keys:")
+    for key in keys:
+        print(f"  # {key.fingerprint_sha256}")
+        print(f"  - {key.line}")
+    return EXIT_OK
+
+
+def _schema(_args: argparse.Namespace) -> int:
+    output.print_json(site_schema())
+    return EXIT_OK
+
+

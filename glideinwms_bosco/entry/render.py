@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Render a site description as factory entry XML. Same description, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional, Union
+
+from lxml import etree
+
+from glideinwms_bosco.entry.attrs import entry_attrs
+from glideinwms_bosco.entry.meaning import entry_meanings
+from glideinwms_bosco.entry.submit import gatekeeper, gridtype, submit_attrs
+from glideinwms_bosco.errors import EntryError
+from glideinwms_bosco.site.model import AllowFrontend, Attr, Entry, Limits, SiteDescription
+
+# Both credential modes are `key_pair` for glideinWMS: a broker's handle travels in the private key's place.
+AUTH_METHOD = "key_pair"
+
+Value = Union[str, int, float, bool, None]
+
+
+def render_site(site: SiteDescription) -> bytes:
+    """Render all entries of a site as one config.d file (UTF-8 XML, root `<glidein>`).
+
+    Raises:
+        BatchError: an entry asks for what its batch system cannot express.
+        EntryError: the XML, read back, does not mean what was rendered.
+    """
+    root = etree.Element("glidein")
+    source = Path(site.file).name or site.name
+    root.append(etree.Comment(f" Written by gwms-bosco from {source}: change that file instead. ".replace("--", "- -")))
+    entries = etree.SubElement(root, "entries")
+    for entry in site.entries:
+        _entry(entries, site, entry)
+    text: bytes = etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="UTF-8")
+    if entry_meanings(etree.fromstring(text)) != entry_meanings(root):
+        raise EntryError(f"site {site.name}: the rendered XML does not read back as it was written", "report this")
+    return text
+
+
+def file_name(site: SiteDescription, order: int) -> str:
+    """`<nn>-<short name>.xml`; `order` (0 to 99) places it among the other files of config.d."""
+    return f"{order:02d}-{site.short_name}.xml"
+
+
+def _element(parent: etree._Element, tag: str, values: Iterable[tuple[str, Value]] = ()) -> etree._Element:
+    """Add an element with the attributes that have a value, booleans in glideinWMS's spelling."""
+    element = etree.SubElement(parent, tag)
+    for name, value in values:
+        if value is not None:
+            element.set(name, str(value))
+    return element
+
+
+def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
+    accounts = site.accounts_of(entry)
+    element = _element(parent, "entry", (
+        ("name", entry.name),
+        ("auth_method", AUTH_METHOD),
+        ("bosco_dir", site.install.bosco_dir),
+        ("comment", entry.comment),
+        ("enabled", entry.enabled and site.enabled),
+        ("gatekeeper", gatekeeper(site, accounts[0])),
+        ("gridtype", gridtype(site)),
+        ("proxy_url", entry.proxy_url),
+        ("rsl", entry.rsl),
+        ("schedd_name", entry.schedd_name),
+        ("trust_domain", site.trust_domain),
+        ("verbosity", entry.verbosity),
+        ("work_dir", entry.work_dir),
+    ))  # fmt: skip
+    _config(element, site, entry)
+    allowed = entry.allow_frontends or _frontends_of_accounts(site, entry)
+    parent_of_frontends = _element(element, "allow_frontends")
+    for frontend in allowed:
+        _element(parent_of_frontends, "allow_frontend",
+                 (("name", frontend.name), ("security_class", frontend.security_class)))
+    attrs = _element(element, "attrs")
+    for attr in entry_attrs(site, entry):
+        _element(attrs, "attr", _attr_values(attr))
+    for empty in ("files", "infosys_refs", "monitorgroups"):
+        _element(element, empty)
+
+
+def _config(element: etree._Element, site: SiteDescription, entry: Entry) -> None:
+    config = _element(element, "config")
+    max_jobs = _element(config, "max_jobs")
+    _element(max_jobs, "default_per_frontend", _limit_values(entry.default_per_frontend))
+    _element(max_jobs, "per_entry", _limit_values(entry.per_entry))
+    per_frontends = _element(max_jobs, "per_frontends")
+    for name, limits in entry.per_frontends:
+        _element(per_frontends, "per_frontend", (("name", name), *_limit_values(limits)))
+    _element(config, "release", (("max_per_cycle", entry.release.max_per_cycle), ("sleep", entry.release.sleep_s)))
+    _element(config, "remove", (("max_per_cycle", entry.remove.max_per_cycle), ("sleep", entry.remove.sleep_s)))
+    _element(config, "restrictions", (
+        ("require_glidein_glexec_use", entry.restrictions.require_glidein_glexec_use),
+        ("require_voms_proxy", entry.restrictions.require_voms_proxy),
+    ))  # fmt: skip
+    submit = _element(config, "submit", (
+        ("cluster_size", entry.submit.cluster_size),
+        ("max_per_cycle", entry.submit.max_per_cycle),
+        ("sleep", entry.submit.sleep_s),
+        ("slots_layout", entry.submit.slots_layout),
+    ))  # fmt: skip
+    attrs = _element(submit, "submit_attrs")
+    for name, value in submit_attrs(site, entry):
+        _element(attrs, "submit_attr", (("name", name), ("value", value)))
+
+
+def _limit_values(limits: Limits) -> tuple[tuple[str, Optional[int]], ...]:
+    return ("glideins", limits.glideins), ("held", limits.held), ("idle", limits.idle)
+
+
+def _attr_values(attr: Attr) -> tuple[tuple[str, Value], ...]:
+    return (
+        ("name", attr.name),
+        ("comment", attr.comment),
+        ("const", attr.const),
+        ("glidein_publish", attr.glidein_publish),
+        ("job_publish", attr.job_publish),
+        ("parameter", attr.parameter),
+        ("publish", attr.publish),
+        ("type", attr.type),
+        ("value", attr.value),
+    )
+
+
+def _frontends_of_accounts(site: SiteDescription, entry: Entry) -> tuple[AllowFrontend, ...]:
+    """The frontends the accounts are for, if every account names one; otherwise no restriction can be derived."""
+    accounts = site.accounts_of(entry)
+    if any(account.frontend is None for account in accounts):
+        return ()
+    return tuple(AllowFrontend(account.frontend or "", account.security_class) for account in accounts)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site description: one YAML file per site, loaded into frozen, typed objects."""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that need more than one field of a site file, or more than one site file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from glideinwms_bosco.errors import Problem
+from glideinwms_bosco.site.model import Entry, Limits, SiteDescription
+
+# Source: keys glideinWMS writes itself into job.condor; a second one stops reconfig for the whole factory
+# (glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate and .add).
+RESERVED_SUBMIT_ATTRS = frozenset(
+    (
+        "universe", "grid_resource", "executable", "arguments", "environment", "transfer_input_files",
+        "encrypt_input_files", "copy_to_spool", "+scitokensfile", "log", "output", "error", "queue", "notification",
+        "should_transfer_files", "when_to_transfer_output", "transfer_executable", "stream_output", "stream_error",
+        "periodic_remove", "x509userproxy", "use_x509userproxy",
+    )
+)  # fmt: skip
+
+# glideinWMS puts published values into `eval "$var='value'"` and, unescaped, between double quotes of condor_config
+# (3.10 creation/web_base/condor_startup.sh, set_var).
+_UNSAFE_IN_PILOT = re.compile(r"['\"`\\]|\$\(")
+
+
+def check_site(site: SiteDescription) -> tuple[Problem, ...]:
+    """Find what fields of one site say against each other, errors and warnings, in the order of the file."""
+    problems = [*_short_name(site), *_accounts(site), *_host_keys(site), *_batch(site), *_entries(site)]
+    return tuple(sorted(problems, key=lambda problem: (problem.line, problem.field)))
+
+
+def check_together(sites: Sequence[SiteDescription]) -> tuple[Problem, ...]:
+    """Find names that two site files use both: the later file would silently replace the earlier one's entries.
+
+    Source: glideinWMS 3.10 creation/lib/xmlConfig.py, ListElement.merge.
+    """
+    problems: list[Problem] = []
+    short_names: dict[str, str] = {}
+    entry_names: dict[str, str] = {}
+    for site in sites:
+        first = short_names.setdefault(site.short_name, site.file)
+        if first != site.file:
+            problems.append(_at(site, "", f"has the same short name as {first}", "rename one of the two files"))
+        for i, entry in enumerate(site.entries):
+            here = f"{site.file}:{site.line(f'entries[{i}].name')}"
+            other = entry_names.setdefault(entry.name, here)
+            if other != here and not other.startswith(f"{site.file}:"):
+                message = f"entry {entry.name!r} also stands at {other}"
+                problems.append(_at(site, f"entries[{i}].name", message, "entry names are unique in a factory"))
+    return tuple(problems)
+
+
+def _at(site: SiteDescription, field: str, message: str, hint: str, severity: str = "error") -> Problem:
+    return Problem(site.file, site.line(field), field, message, hint, severity)
+
+
+def _short_name(site: SiteDescription) -> Iterator[Problem]:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", site.short_name):
+        yield _at(site, "", f"the file's name {site.short_name!r} names the site in commands and in config.d and has "
+                  "unusual characters", "use letters, digits, dot, dash, underscore")
+
+
+def _accounts(site: SiteDescription) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for i, account in enumerate(site.accounts):
+        where = f"accounts[{i}]"
+        if account.name in seen:
+            yield _at(site, where, f"account {account.name!r} stands twice", "give one of them another `name`")
+        seen.add(account.name)
+        if account.credential == "key_pair":
+            message = f"the private key of {account.user}@{site.login.host} will lie on the factory's disk"
+            yield _at(site, where, message, "`credential: broker` keeps it at the frontend", "warning")
+        if "." in account.user:
+            message = f"remote_gahp of HTCondor before 25 refuses the user name {account.user!r} (it has a dot)"
+            yield _at(site, f"{where}.user", message, "use HTCondor 25 on the factory", "warning")
+    if len({account.user for account in site.accounts}) < len(site.accounts):
+        yield _at(site, "accounts", "two accounts have the same user and would share one install folder",
+                  "list each remote user once")
+
+
+def _host_keys(site: SiteDescription) -> Iterator[Problem]:
+    if not site.enabled or not any(entry.enabled for entry in site.entries):
+        return
+    stops = [("login", site.login.host, site.login.host_keys)]
+    stops += [
+        (f"login.jump_hosts[{i}]", jump.host, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)
+    ]
+    for where, host, keys in stops:
+        if not keys:
+            yield _at(site, f"{where}.host_keys", f"no host key of {host} is pinned, and the site is enabled",
+                      f"`gwms-bosco site hostkeys {host}` proposes them")
+
+
+def _batch(site: SiteDescription) -> Iterator[Problem]:
+    if site.batch.system == "sge" and "sge_rootpath" not in dict(site.batch.settings):
+        yield _at(site, "batch.settings", "sge_rootpath is not set; an ssh session has no SGE_ROOT, so blahp looks in "
+                  "/usr/local/sge/pro", "set batch.settings.sge_rootpath and sge_cellname", "warning")
+
+
+def _entries(site: SiteDescription) -> Iterator[Problem]:
+    names: dict[str, int] = {}
+    known = {account.name for account in site.accounts}
+    for i, entry in enumerate(site.entries):
+        where = f"entries[{i}]"
+        if entry.name in names:
+            first = site.line(f"entries[{names[entry.name]}].name")
+            yield _at(site, f"{where}.name", f"entry {entry.name!r} stands twice (first on line {first})",
+                      "entry names are unique in a factory")
+        names.setdefault(entry.name, i)
+        for j, name in enumerate(entry.accounts):
+            if name not in known:
+                yield _at(site, f"{where}.accounts[{j}]", f"no account {name!r}", f"known: {', '.join(sorted(known))}")
+        yield from _limits(site, where, entry)
+        yield from _attrs(site, where, entry)
+        if entry.walltime_s is not None and entry.walltime_s <= entry.walltime_margin_s:
+            yield _at(site, f"{where}.walltime", f"{entry.walltime_s} s is not more than the margin of "
+                      f"{entry.walltime_margin_s} s the pilot ends before the batch limit",
+                      "a longer walltime or a shorter walltime_margin")
+        if entry.cpus is None and not any(attr.name == "GLIDEIN_CPUS" for attr in entry.attrs):
+            yield _at(site, where, "neither `cpus` nor the attribute GLIDEIN_CPUS is set: the pilot offers one CPU",
+                      "set cpus", "warning")
+
+
+def _limits(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
+    blocks: list[tuple[str, Limits]] = [
+        ("per_entry", entry.per_entry),
+        ("default_per_frontend", entry.default_per_frontend),
+        *((f"per_frontends.{name}", limits) for name, limits in entry.per_frontends),
+    ]
+    for name, limits in blocks:
+        if limits.glideins is not None and limits.idle is not None and limits.idle > limits.glideins:
+            yield _at(site, f"{where}.limits.{name}.idle", f"{limits.idle} idle pilots are more than the "
+                      f"{limits.glideins} glideins allowed", "lower idle or raise glideins")
+
+
+def _attrs(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
+    for attr in entry.attrs:
+        field = f"{where}.attrs.{attr.name}"
+        if attr.value == "":
+            yield _at(site, field, "is empty", "give it a value or remove it")
+        unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
+        if unsafe:
+            yield _at(site, field, f"{unsafe[0]!r} in the value would break the pilot's shell scripts or its HTCondor "
+                      "configuration", "remove it")
+        if attr.type == "expr" and "'" in attr.value:
+            yield _at(site, field, "a single quote would break the pilot's shell scripts", "use double quotes")
+        if attr.type == "int" and not re.fullmatch(r"-?[0-9]+", attr.value):
+            yield _at(site, field, f"{attr.value!r} is no whole number", "reconfig refuses it; change value or type")
+        # Source: glideinWMS 3.10 creation/lib/factoryXmlConfig.py, AttrElement.validate.
+        if attr.publish is False and (attr.const is False or attr.parameter is False):
+            yield _at(site, field, "publish: false needs const: true and parameter: true", "reconfig refuses it")
+        if attr.publish is not False and attr.const is False and attr.parameter is False:
+            yield _at(site, field, "a published attribute needs const or parameter to be true", "reconfig refuses it")
+    for name, value in entry.submit_attrs:
+        field = f"{where}.submit_attrs.{name}"
+        if name.lower() in RESERVED_SUBMIT_ATTRS:
+            yield _at(site, field, "glideinWMS writes this line itself; a second one stops reconfig", "remove it")
+        if value == "":
+            yield _at(site, field, "is empty", "give it a value or remove it")

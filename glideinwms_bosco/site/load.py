@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load site files: YAML, schema and cross-field checks in one run, all findings together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glideinwms_bosco.errors import Problem, SiteError, SiteFileError
+from glideinwms_bosco.site import crosscheck
+from glideinwms_bosco.site.model import (
+    DEFAULT_SSH_PORT,
+    DEFAULT_WALLTIME_MARGIN_S,
+    Account,
+    AllowFrontend,
+    Attr,
+    AttrValue,
+    Batch,
+    Entry,
+    Install,
+    JumpHost,
+    Limits,
+    Login,
+    Pace,
+    Restrictions,
+    SiteDescription,
+    Submit,
+)
+from glideinwms_bosco.site.schema import schema_problems
+from glideinwms_bosco.site.source import HTCondorSource
+from glideinwms_bosco.site.walltime import parse_walltime
+from glideinwms_bosco.site.yaml_source import YamlSource, dotted
+
+# Blocks of an entry that `defaults` fills field by field; any other value replaces the default whole.
+_MERGED = ("batch", "limits", "release", "remove", "restrictions", "submit", "attrs", "submit_attrs")
+
+
+def load_site(path: Path) -> tuple[SiteDescription, tuple[Problem, ...]]:
+    """Read one site file.
+
+    Returns:
+        The description, and the warnings.
+
+    Raises:
+        SiteFileError: with all errors of the file (and its warnings).
+    """
+    source = YamlSource(path)
+    problems = schema_problems(source) + _walltime_problems(source)
+    if problems:
+        raise SiteFileError(tuple(problems))
+    try:
+        site = _site(source)
+    except SiteError as err:
+        # The constructors check again what the schema has let through; only an HTCondor source can still be refused.
+        line = source.line(("install", "htcondor"))
+        raise SiteFileError((Problem(source.file, line, "install.htcondor", err.message, err.hint),)) from None
+    findings = crosscheck.check_site(site)
+    if any(problem.severity == "error" for problem in findings):
+        raise SiteFileError(findings)
+    return site, findings
+
+
+def load_sites(paths: Iterable[Path]) -> tuple[tuple[SiteDescription, ...], tuple[Problem, ...]]:
+    """Read several site files and check them against each other too.
+
+    Raises:
+        SiteFileError: with all problems of all files.
+    """
+    sites: list[SiteDescription] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            site, warnings = load_site(path)
+        except SiteFileError as err:
+            problems.extend(err.problems)
+        else:
+            sites.append(site)
+            problems.extend(warnings)
+    problems.extend(crosscheck.check_together(sites))
+    if any(problem.severity == "error" for problem in problems):
+        raise SiteFileError(tuple(problems))
+    return tuple(sites), tuple(problems)
+
+
+def _walltime_problems(source: YamlSource) -> list[Problem]:
+    """Wall times of the right form and of a wrong size: what a pattern cannot say."""
+    problems = []
+    data = source.data if isinstance(source.data, dict) else {}
+    entries = data.get("entries")
+    blocks: list[tuple[tuple[Any, ...], Any]] = [(("defaults",), data.get("defaults"))]
+    blocks += [(("entries", i), entry) for i, entry in enumerate(entries if isinstance(entries, list) else [])]
+    for path, block in blocks:
+        for name in ("walltime", "walltime_margin"):
+            value = block.get(name) if isinstance(block, dict) else None
+            if not isinstance(value, str):
+                continue
+            try:
+                parse_walltime(value)
+            except SiteError as err:
+                if "is no usable" in err.message:
+                    where = (*path, name)
+                    problems.append(Problem(source.file, source.line(where), dotted(where), err.message, err.hint))
+    return problems
+
+
+def _site(source: YamlSource) -> SiteDescription:
+    data = source.data
+    lines = {dotted(path): line for path, line in source.lines()}
+    defaults: Mapping[str, Any] = data.get("defaults", {})
+    entries = []
+    for i, own in enumerate(data["entries"]):
+        entries.append(_entry(_merged(defaults, own)))
+        for path, line in source.lines():
+            if path[:1] == ("defaults",) and len(path) > 1:
+                lines.setdefault(dotted(("entries", i, *path[1:])), line)
+    return SiteDescription(
+        name=data["site"],
+        resource=data.get("resource", data["site"]),
+        trust_domain=data["trust_domain"],
+        login=_login(data["login"]),
+        accounts=tuple(Account(**{"name": account["user"], **account}) for account in data["accounts"]),
+        batch=_batch(data["batch"]),
+        entries=tuple(entries),
+        enabled=data.get("enabled", True),
+        cms_site=data.get("cms_site"),
+        country=data.get("country"),
+        region=data.get("region"),
+        supported_vos=tuple(data.get("supported_vos", ())),
+        install=_install(data.get("install", {})),
+        runtime=data.get("runtime", {}),
+        network=data.get("network", {}),
+        file=source.file,
+        lines=lines,
+    )
+
+
+def _login(data: Mapping[str, Any]) -> Login:
+    jumps = tuple(
+        JumpHost(jump["host"], jump.get("port", DEFAULT_SSH_PORT), jump.get("user"), tuple(jump.get("host_keys", ())))
+        for jump in data.get("jump_hosts", ())
+    )
+    return Login(data["host"], data.get("port", DEFAULT_SSH_PORT), tuple(data.get("host_keys", ())), jumps)
+
+
+def _batch(data: Mapping[str, Any]) -> Batch:
+    return Batch(
+        system=data["system"],
+        queue=data.get("queue"),
+        project=data.get("project"),
+        extra_args=tuple(data.get("extra_args", ())),
+        bin_path=data.get("bin_path"),
+        settings=tuple(sorted(data.get("settings", {}).items())),
+    )
+
+
+def _install(data: Mapping[str, Any]) -> Install:
+    return Install(data.get("bosco_dir"), HTCondorSource(**data["htcondor"]) if "htcondor" in data else None)
+
+
+def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **own}
+    for name in _MERGED:
+        if name in defaults and name in own:
+            merged[name] = {**defaults[name], **own[name]}
+    return merged
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    batch, limits = data.get("batch", {}), data.get("limits", {})
+    plain = ("enabled", "comment", "cpus", "memory_mb", "nodes", "gpus", "whole_node", "work_dir", "proxy_url",
+             "verbosity", "rsl", "schedd_name")
+    margin = data.get("walltime_margin")
+    return Entry(
+        name=data["name"],
+        accounts=tuple(data.get("accounts", ())),
+        walltime_s=parse_walltime(data["walltime"]) if "walltime" in data else None,
+        walltime_margin_s=parse_walltime(margin) if margin else DEFAULT_WALLTIME_MARGIN_S,
+        queue=batch.get("queue"),
+        project=batch.get("project"),
+        extra_args=tuple(batch.get("extra_args", ())),
+        per_entry=Limits(**limits.get("per_entry", {})),
+        default_per_frontend=Limits(**limits.get("default_per_frontend", {})),
+        per_frontends=tuple((name, Limits(**block)) for name, block in sorted(limits.get("per_frontends", {}).items())),
+        release=Pace(**data.get("release", {})),
+        remove=Pace(**data.get("remove", {})),
+        restrictions=Restrictions(**data.get("restrictions", {})),
+        submit=Submit(**data.get("submit", {})),
+        attrs=tuple(_attr(name, value) for name, value in sorted(data.get("attrs", {}).items())),
+        submit_attrs=tuple((name, as_text(value)) for name, value in sorted(data.get("submit_attrs", {}).items())),
+        allow_frontends=tuple(AllowFrontend(**item) for item in data.get("allow_frontends", ())),
+        **{name: data[name] for name in plain if name in data},
+    )
+
+
+def _attr(name: str, data: Any) -> Attr:
+    block = data if isinstance(data, dict) else {"value": data}
+    kind = block.get("type") or ("int" if type(block["value"]) is int else None)
+    return Attr(**{**block, "name": name, "value": as_text(block["value"]), "type": kind})
+
+
+def as_text(value: AttrValue) -> str:
+    """Write a YAML scalar as glideinWMS spells it: True and False with a capital."""
+    return str(value)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a YAML file into plain values and remember the line of each of them.
+
+Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: there `no` is False, `22:30` is the number 1350 and
+`walltime: 48:00:00` is 172800. Only `true`, `false`, `null`, decimal integers and floats are special here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Union
+
+import yaml
+
+from glideinwms_bosco.errors import Problem, SiteFileError
+
+MAX_FILE_BYTES = 1 << 20
+"""Largest site file read, bytes. The largest real configuration is below 0.1 MiB a site."""
+MAX_NODES = 100_000
+"""Most values in one file, aliases expanded: stops a `billion laughs` before it grows."""
+MAX_DEPTH = 64
+"""Deepest nesting; site files need six levels."""
+
+PathKey = tuple[Union[str, int], ...]
+"""Where a value stands: `("entries", 0, "name")`."""
+
+
+class _Resolver(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 core scalars."""
+
+
+# Source: YAML 1.2.2, section 10.3.2 (core schema), without octal and hexadecimal, which no field needs.
+_Resolver.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _Resolver.add_implicit_resolver(_tag, re.compile(_pattern), ["" if c == "\0" else c for c in _first])
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class YamlSource:
+    """A parsed file: `data` (dict, list, str, int, float, bool, None) and the line of each value.
+
+    Args:
+        path: file to read; messages name it as given.
+
+    Raises:
+        SiteFileError: unreadable, too large, not UTF-8, not YAML, duplicate keys, control characters in a value.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = str(path)
+        self._lines: dict[PathKey, int] = {}
+        self._nodes = 0
+        self.problems: list[Problem] = []
+        text = self._read(path)
+        try:
+            loader = _Resolver(text)
+            root = loader.get_single_node()
+            self.data: Any = {} if root is None else self._value(loader, root, ())
+        except yaml.MarkedYAMLError as err:
+            mark = err.problem_mark or err.context_mark
+            what = " ".join(part for part in (err.context, err.problem) if part)
+            raise self._fail(mark.line + 1 if mark else 0, f"not valid YAML: {what}") from None
+        except RecursionError:
+            raise self._fail(0, "too deeply nested", "one file, one site") from None
+        except (yaml.YAMLError, ValueError) as err:
+            raise self._fail(0, f"not valid YAML: {' '.join(str(err).split())}") from None
+        if self.problems:
+            raise SiteFileError(tuple(self.problems))
+
+    def line(self, path: PathKey) -> int:
+        """Line of the value at `path`, or of the nearest parent that stands in the file."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+    def lines(self) -> tuple[tuple[PathKey, int], ...]:
+        """Every path of the file with its line."""
+        return tuple(self._lines.items())
+
+    def _fail(self, line: int, message: str, hint: str = "") -> SiteFileError:
+        return SiteFileError((Problem(self.file, line, "", message, hint),))
+
+    def _read(self, path: Path) -> str:
+        try:
+            with path.open("rb") as stream:
+                raw = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as err:
+            raise self._fail(0, f"cannot be read: {err.strerror}") from None
+        if len(raw) > MAX_FILE_BYTES:
+            raise self._fail(0, f"larger than {MAX_FILE_BYTES} bytes", "one file describes one site")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as err:
+            line = raw.count(b"\n", 0, err.start) + 1
+            raise self._fail(line, "not UTF-8 text", "save the file as UTF-8") from None
+
+    def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: PathKey) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise self._fail(node.start_mark.line + 1, "too many values or too deeply nested", "one file, one site")
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(loader, child, (*path, i)) for i, child in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(loader, node, path)
+        value = loader.construct_object(node)
+        if isinstance(value, str) and _CONTROL.search(value):
+            self._report(node, path, "has a line break or control character", "write it on one line")
+        return value
+
+    def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: PathKey) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._report(key_node, path, "a key must be a word", "see docs/site-file.md")
+                continue
+            key = str(key_node.value)
+            here = (*path, key)
+            if key in result:
+                first = self._lines[here]
+                self._report(key_node, here, f"stands twice (first on line {first})", "remove one of them")
+                continue
+            self._lines[here] = key_node.start_mark.line + 1
+            result[key] = self._value(loader, value_node, here)
+        return result
+
+    def _report(self, node: yaml.Node, path: PathKey, message: str, hint: str) -> None:
+        self.problems.append(Problem(self.file, node.start_mark.line + 1, dotted(path), message, hint))
+
+
+def dotted(path: PathKey) -> str:
+    """Write a path as operators read it: `entries[0].name`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
