@@ -32,8 +32,7 @@ def add_commands(nouns: Any) -> None:
 def _render(args: argparse.Namespace) -> int:
     settings = load_settings()
     paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
-    sites, problems = checked_sites(paths)
-    output.print_problems(problems)
+    sites, _warnings = checked_sites(paths)
     # All of them before the first is written: a site that cannot be rendered leaves everything as it was.
     rendered = [(file_name(site, settings.order), render_site(site), len(site.entries)) for site in sites]
     folder = args.output or settings.config_d

@@ -169,13 +169,12 @@ def _key(args: argparse.Namespace) -> Optional[Path]:
 
 def _ssh_config(args: argparse.Namespace) -> int:
     settings = load_settings()
-    sites, problems = checked_sites(site_files(settings))
+    sites, _warnings = checked_sites(site_files(settings))
     config, known_hosts = client_files(settings.state_dir)
     files = factory_ssh(sites, known_hosts)
     if args.stdout:
         print(files.ssh_config, end="")
         return EXIT_OK
-    output.print_problems(problems)
     changed = write_client_files(settings.state_dir, files)
     print(f"{'written' if changed else 'unchanged'}: {config} and {known_hosts} ({len(sites)} sites)")
     print(f"the schedd's user reads it by this first line of ~/.ssh/config:\n  Include {config}")

@@ -27,13 +27,13 @@ def entry_meanings(root: etree._Element) -> dict[str, Meaning]:
 
 
 def _meaning(element: etree._Element, path: str) -> Meaning:
-    found: Meaning = {f"{path}@{name}": str(value) for name, value in element.attrib.items()}
+    found: Meaning = {path + "@" + str(name): str(value) for name, value in element.attrib.items()}
     key = _LIST_KEYS.get(str(element.tag))
     keyed: dict[str, Meaning] = {}
     for child in element.iterchildren(tag=etree.Element):
-        name = f"{path}{child.tag}"
+        name = path + str(child.tag)
         if key is not None:
-            name = f"{path}[{child.get(key)}]"
+            name = f"{path}[{child.get(key) or ''}]"
             keyed[name] = _meaning(child, f"{name}/")
         else:
             found.update(_meaning(child, f"{name}/"))

@@ -69,31 +69,32 @@ def _nearest_branch(error: ValidationError) -> list[ValidationError]:
 
 def _worded(error: ValidationError, base: PathKey) -> Iterator[tuple[PathKey, str, str]]:
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
+    instance = cast(Any, error.instance)
     kind, value = str(error.validator), cast(Any, error.validator_value)
     if kind == "additionalProperties":
         known = list(schema.get("properties", ()))
-        for key in error.instance:
+        for key in instance:
             if key not in known:
                 close = difflib.get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
                 yield (*base, key), "unknown field", hint
     elif kind == "required":
-        missing = [name for name in value if name not in error.instance]
+        missing = [name for name in value if name not in instance]
         for name in missing:
             yield (*base, name), "missing", f"add it; it is: {_described(schema, name)}"
     elif kind == "type":
         types = [value] if isinstance(value, str) else list(value)
         wanted = " or ".join(_TYPE_WORDS[name] for name in types)
-        yield base, f"must be {wanted}, is {_shown(error.instance)}", _example(schema)
+        yield base, f"must be {wanted}, is {_shown(instance)}", _example(schema)
     elif kind == "enum":
-        yield base, f"{_shown(error.instance)} is not known", "one of: " + ", ".join(str(item) for item in value)
+        yield base, f"{_shown(instance)} is not known", "one of: " + ", ".join(str(item) for item in value)
     elif kind in ("minimum", "maximum"):
         bound = "at least" if kind == "minimum" else "at most"
-        yield base, f"is {_shown(error.instance)}, must be {bound} {value}", ""
+        yield base, f"is {_shown(instance)}, must be {bound} {value}", ""
     elif kind == "pattern" and "propertyNames" in error.absolute_schema_path:
-        yield (*base, str(error.instance)), "is not a usable name", f"it must match {value}"
+        yield (*base, str(instance)), "is not a usable name", f"it must match {value}"
     elif kind == "pattern":
-        yield base, f"{_shown(error.instance)} is not allowed here", _example(schema)
+        yield base, f"{_shown(instance)} is not allowed here", _example(schema)
     elif kind in ("minItems", "minProperties", "minLength"):
         yield base, "is empty", _example(schema)
     elif kind in ("maxItems", "maxProperties", "maxLength"):

@@ -40,6 +40,7 @@ for _tag, _pattern, _first in (
 ):
     _Resolver.add_implicit_resolver(_tag, re.compile(_pattern), ["" if c == "\0" else c for c in _first])
 
+_CORE_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -106,6 +107,9 @@ class YamlSource:
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
             raise self._fail(node.start_mark.line + 1, "too many values or too deeply nested", "one file, one site")
         self._lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag not in _CORE_TAGS:
+            self._report(node, path, f"the tag {node.tag!r} is not allowed", "write a plain value")
+            return None
         if isinstance(node, yaml.SequenceNode):
             return [self._value(loader, child, (*path, i)) for i, child in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):

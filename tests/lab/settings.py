@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab is made of: names, places, profiles, hosts and accounts, as tables.
+
+Nothing here touches the machine; the other modules read these tables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+NAME_ENV = "GWMS_LAB_NAME"
+PROFILE_ENV = "GWMS_LAB_PROFILE"
+CACHE_ENV = "GWMS_LAB_CACHE"
+DEFAULT_NAME = "gwms"
+DEFAULT_PROFILE = "trixie"
+DEFAULT_CACHE = "/var/cache/gwms-bosco-lab"
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT_IN_HOST = "/srv/gwms-bosco"
+# What a host sees when the checkout must be copied; also not looked at when deciding whether it must.
+CHECKOUT_SKIP = frozenset(
+    {".git", ".venv", "build", "dist", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+)
+
+# A network namespace is called <lab name>-<host>; the name also becomes a directory.
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FACTORY_CONDOR_CONFIG = "/etc/condor/condor_config"
+
+
+class LabError(Exception):
+    """A lab step failed; the text says which one and shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make one root file system.
+
+    Attributes:
+        kind: first part of the directory's name in the cache; a newer digest of the same kind replaces the older.
+        suite: Debian suite.
+        packages: package names.
+        apt_options: extra lines of apt configuration.
+        build_hostname: host name during the build; some packages configure themselves for it. May be empty.
+        without: packages purged in a second layer, for hosts that must not have them.
+    """
+
+    kind: str
+    suite: str
+    packages: tuple[str, ...]
+    apt_options: tuple[str, ...] = ()
+    build_hostname: str = ""
+    without: tuple[str, ...] = ()
+
+
+# `tini` is every host's pid 1.
+_ANY_HOST = ("openssh-server", "openssh-client", "python3", "iproute2", "procps", "tini")
+_FULL = (
+    *_ANY_HOST,
+    *("condor", "slurmctld", "slurmd", "slurm-client", "munge"),
+    *("python3-yaml", "python3-lxml", "python3-jsonschema", "python3-pyelftools", "python3-rich"),
+    *("patchelf", "libxml-simple-perl", "libfaketime", "rsync", "squid", "proxychains4", "bubblewrap", "nftables"),
+    *("netcat-openbsd", "ca-certificates", "strace", "socat", "file"),
+)
+# The libraries that HTCondor's own binaries need and a bundle does not bring.
+_GRID_ENGINE = (
+    *_ANY_HOST,
+    *("gridengine-master", "gridengine-exec", "gridengine-client", "libxml-simple-perl"),
+    *("libgomp1", "libuuid1", "libpcre2-8-0", "libstdc++6", "libssl3t64"),
+)
+
+# A suite that is still moving can have a Release file past its date: apt then finds no package at all.
+_IGNORE_RELEASE_DATE = ('Acquire::Check-Valid-Until "false"',)
+
+GRID_ENGINE_RECIPE = Recipe("gridengine", "trixie", _GRID_ENGINE, build_hostname="login-sge")
+OLD_RECIPE = Recipe("bookworm", "bookworm", _ANY_HOST)
+PROFILES: dict[str, Recipe] = {
+    "trixie": Recipe("trixie", "trixie", _FULL, without=("condor",)),
+    "next": Recipe("next", "forky", _FULL, apt_options=_IGNORE_RELEASE_DATE, without=("condor",)),
+}
+
+OUTER = "br-out"
+CLUSTER = "br-hpc"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One network card: `device` on `bridge` with `address`/24."""
+
+    device: str
+    bridge: str
+    address: str
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One host.
+
+    Attributes:
+        links: its network cards.
+        recipe: its root file system; None means the profile's.
+        has_htcondor: False takes the layer from which the recipe's `without` packages are purged, so that nothing
+            of HTCondor is found by accident.
+        shared: the cluster's shared directory is mounted on /shared.
+        gateway: default route, or empty.
+        accounts: pilot accounts that may log in with the factory's key of the same name.
+        old_sshd: OpenSSH < 9.8, which knows no PerSourcePenalties.
+    """
+
+    links: tuple[Link, ...]
+    recipe: Optional[Recipe] = None
+    has_htcondor: bool = True
+    shared: bool = False
+    gateway: str = ""
+    accounts: tuple[str, ...] = ()
+    old_sshd: bool = False
+
+
+BASE_HOSTS: dict[str, HostSpec] = {
+    "factory": HostSpec((Link("eth0", OUTER, "10.77.0.10"),)),
+    "login": HostSpec(
+        (Link("eth0", OUTER, "10.77.0.20"), Link("eth1", CLUSTER, "10.77.1.1")),
+        has_htcondor=False,
+        shared=True,
+        accounts=("pilot", "pilot2"),
+    ),
+    "outside": HostSpec((Link("eth0", OUTER, "10.77.0.30"),), accounts=("pilot",)),
+    "worker1": HostSpec((Link("eth0", CLUSTER, "10.77.1.11"),), has_htcondor=False, shared=True, gateway="10.77.1.1"),
+    "worker2": HostSpec((Link("eth0", CLUSTER, "10.77.1.12"),), has_htcondor=False, shared=True, gateway="10.77.1.1"),
+}
+EXTRA_HOSTS: dict[str, HostSpec] = {
+    "login-condor": HostSpec((Link("eth0", OUTER, "10.77.0.21"),), accounts=("pilot",)),
+    "login-sge": HostSpec((Link("eth0", OUTER, "10.77.0.22"),), recipe=GRID_ENGINE_RECIPE, accounts=("pilot",)),
+    "login-old": HostSpec((Link("eth0", OUTER, "10.77.0.23"),), recipe=OLD_RECIPE, accounts=("pilot",), old_sshd=True),
+}
+HOSTS = {**BASE_HOSTS, **EXTRA_HOSTS}
+WORKERS = ("worker1", "worker2")
+ALIASES = {"10.77.1.1": ("login-int", "slurmctl")}
+KEYS = ("pilot", "pilot2")
+
+
+def etc_hosts() -> str:
+    """Return /etc/hosts, the same on every host: no name service is needed."""
+    lines = ["127.0.0.1 localhost"]
+    for name, spec in HOSTS.items():
+        for link in spec.links:
+            names = ALIASES.get(link.address, (name,))
+            lines.append(" ".join((link.address, *names)))
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Names and places of one lab.
+
+    Attributes:
+        name: the lab's name.
+        profile: a key of PROFILES.
+        cache: directory of the root file systems and of the labs' state.
+    """
+
+    name: str
+    profile: str
+    cache: Path
+
+    @classmethod
+    def resolve(cls, name: Optional[str] = None, profile: Optional[str] = None) -> Settings:
+        """Take what is given, else the environment, else the default.
+
+        Raises:
+            LabError: the name cannot be a directory's or name space's name, or the profile is unknown.
+        """
+        name = name or os.environ.get(NAME_ENV) or DEFAULT_NAME
+        profile = profile or os.environ.get(PROFILE_ENV) or DEFAULT_PROFILE
+        if not NAME_PATTERN.fullmatch(name):
+            raise LabError(f"lab name {name!r} must match {NAME_PATTERN.pattern}")
+        if profile not in PROFILES:
+            raise LabError(f"unknown lab profile {profile!r}; there is: {', '.join(PROFILES)}")
+        return cls(name, profile, Path(os.environ.get(CACHE_ENV) or DEFAULT_CACHE).absolute())
+
+    @property
+    def rootfs_dir(self) -> Path:
+        return self.cache / "rootfs"
+
+    @property
+    def labs_dir(self) -> Path:
+        return self.cache / "labs"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.labs_dir / self.name
+
+    @property
+    def shared_dir(self) -> Path:
+        return self.state_dir / "shared"
+
+    def host_dir(self, host: str) -> Path:
+        return self.state_dir / "hosts" / host
+
+    def netns(self, host: str) -> str:
+        return f"{self.name}-{host}"
+
+    def recipe(self, host: str) -> Recipe:
+        return HOSTS[host].recipe or PROFILES[self.profile]
