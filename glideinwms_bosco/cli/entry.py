@@ -36,7 +36,7 @@ def _render(args: argparse.Namespace) -> int:
     # All of them before the first is written: a site that cannot be rendered leaves everything as it was.
     rendered = [(file_name(site, settings.order), render_site(site), len(site.entries)) for site in sites]
     folder = args.output or settings.config_d
-    report = []
+    report: list[dict[str, Any]] = []
     for name, text, entries in rendered:
         if args.stdout:
             sys.stdout.write(text.decode("utf-8"))
@@ -52,5 +52,5 @@ def _render(args: argparse.Namespace) -> int:
         output.print_json(report)
     else:
         for row in report:
-            print(f"{row['action']}: {row['file']} ({row['entries']} entries)")
+            print(f"{row['action']}: {row['file']} ({output.counted(row['entries'], 'entry', 'entries')})")
     return EXIT_OK

@@ -35,6 +35,11 @@ def print_error(error: BoscoError) -> None:
         print(line if line.count(": error: ") else f"gwms-bosco: error: {line}", file=sys.stderr)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 file`, `2 files`, `2 entries`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 @contextmanager
 def byte_progress(title: str) -> Iterator[Advance]:
     """Show a progress bar on stderr if that is a terminal; give a function that moves it."""

@@ -79,7 +79,7 @@ def _deploy(args: argparse.Namespace) -> int:
           f"(HTCondor {bundle.manifest.htcondor_version}, {bundle.manifest.batch_system})")  # fmt: skip
     if report.previous_digest and report.previous_digest != report.digest:
         print(f"before: {report.previous_digest[:_DIGEST_SHOWN]}")
-    print(f"sent: {report.files_sent} files, {report.bytes_sent} bytes compressed")
+    print(f"sent: {output.counted(report.files_sent, 'file')}, {report.bytes_sent} bytes compressed")
     for note in report.notes:
         print(f"note: {note}")
     return EXIT_OK
@@ -128,7 +128,7 @@ def _print_test(args: argparse.Namespace, plan: TestPlan, jobs: list[JobState], 
     for job in failed:
         print(f"failed: {job.batch_id or 'no remote job'}: {job.failure}")
     where = ", ".join(f"{count} on {node}" for node, count in sorted(nodes.items()))
-    print(f"{'passed' if passed else 'FAILED'}: {len(jobs) - len(failed)} of {len(jobs)} jobs as {plan.account.user}, "
+    print(f"{'passed' if passed else 'FAILED'}: {len(jobs) - len(failed)} of {output.counted(len(jobs), 'job')} as {plan.account.user}, "
           f"exit code {plan.exit_code}, output back{f'; ran {where}' if where else ''}")  # fmt: skip
     if kept:
         print(f"files of the test: {kept}")
@@ -176,6 +176,6 @@ def _ssh_config(args: argparse.Namespace) -> int:
         print(files.ssh_config, end="")
         return EXIT_OK
     changed = write_client_files(settings.state_dir, files)
-    print(f"{'written' if changed else 'unchanged'}: {config} and {known_hosts} ({len(sites)} sites)")
+    print(f"{'written' if changed else 'unchanged'}: {config} and {known_hosts} ({output.counted(len(sites), 'site')})")
     print(f"the schedd's user reads it by this first line of ~/.ssh/config:\n  Include {config}")
     return EXIT_OK

@@ -51,11 +51,12 @@ def _check(args: argparse.Namespace) -> int:
                            "problems": [asdict(problem) for problem in problems]})  # fmt: skip
         return status
     output.print_problems(problems)
-    warnings = len(problems) - errors
+    warnings = output.counted(len(problems) - errors, "warning")
+    files = output.counted(len(paths), "site file")
     if status == EXIT_OK:
-        print(f"ok: {len(paths)} site file(s), {entries} entries, {warnings} warning(s)")
+        print(f"ok: {files}, {output.counted(entries, 'entry', 'entries')}, {warnings}")
     else:
-        print(f"refused: {errors} error(s), {warnings} warning(s) in {len(paths)} site file(s)")
+        print(f"refused: {output.counted(errors, 'error')}, {warnings} in {files}")
     return status
 
 

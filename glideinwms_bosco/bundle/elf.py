@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the remote machine must offer to an ELF file: architecture, libraries, C library version."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+from glideinwms_bosco.errors import SourceError
+
+# ELF e_machine (and 32/64 bit) -> `uname -m`. Source: System V ABI registry; the machines HTCondor is built for.
+_MACHINES: dict[tuple[str, int, bool], str] = {
+    ("EM_X86_64", 64, True): "x86_64",
+    ("EM_AARCH64", 64, True): "aarch64",
+    ("EM_PPC64", 64, True): "ppc64le",
+    ("EM_386", 32, True): "i686",
+}
+_GLIBC = re.compile(r"GLIBC_([0-9]{1,4})\.([0-9]{1,4})(?:\.[0-9]{1,4})?")
+# What pyelftools lets through on a damaged file, beside its own class.
+_DAMAGED = (ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError)
+
+
+@dataclass(frozen=True)
+class ElfInfo:
+    """One ELF file: `uname -m` spelling, NEEDED sonames, RUNPATH or RPATH, highest GLIBC_x.y it asks for."""
+
+    machine: str
+    needed: tuple[str, ...]
+    runpath: str
+    glibc: Optional[tuple[int, int]]
+
+
+def read_elf(content: bytes, path: str) -> ElfInfo:
+    """Read the dynamic section of an ELF file.
+
+    Raises:
+        SourceError: not an ELF file, a damaged one, or a machine HTCondor is not built for; `path` names it.
+    """
+    if content[:4] != b"\x7fELF":
+        raise SourceError(f"{path} is not an ELF file", "the source must hold the real program, not a wrapper script")
+    try:
+        elf = ELFFile(io.BytesIO(content))
+        key = (str(elf["e_machine"]), int(elf.elfclass), bool(elf.little_endian))
+        needed, runpath = _dynamic(elf)
+        glibc = _glibc(elf)
+    except _DAMAGED as error:
+        raise SourceError(f"{path} is a damaged ELF file", "fetch the HTCondor source again") from error
+    if key not in _MACHINES:
+        raise SourceError(f"{path} is built for an unknown machine ({key[0]}, {key[1]} bit)", "use another source")
+    return ElfInfo(_MACHINES[key], needed, runpath, glibc)
+
+
+def _dynamic(elf: ELFFile) -> tuple[tuple[str, ...], str]:
+    needed: list[str] = []
+    runpath = ""
+    for segment in elf.iter_segments():
+        if not isinstance(segment, DynamicSegment):
+            continue
+        tag: Any  # pyelftools sets the attribute that belongs to the kind of tag
+        for tag in segment.iter_tags():
+            if tag.entry.d_tag == "DT_NEEDED":
+                needed.append(str(tag.needed))
+            elif tag.entry.d_tag == "DT_RUNPATH":
+                runpath = str(tag.runpath)
+            elif tag.entry.d_tag == "DT_RPATH" and not runpath:
+                runpath = str(tag.rpath)
+    return tuple(needed), runpath
+
+
+def _glibc(elf: ELFFile) -> Optional[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for section in elf.iter_sections():
+        if not isinstance(section, GNUVerNeedSection):
+            continue
+        for _, symbols in section.iter_versions():
+            matches = (_GLIBC.fullmatch(str(symbol.name)) for symbol in symbols)
+            found += [(int(match.group(1)), int(match.group(2))) for match in matches if match]
+    return max(found, default=None)
+
+
+def common_machine(infos: dict[str, ElfInfo]) -> str:
+    """Return the one machine of all files.
+
+    Raises:
+        SourceError: files of different machines, named.
+    """
+    by_machine = {info.machine: path for path, info in sorted(infos.items(), reverse=True)}
+    if len(by_machine) != 1:
+        named = ", ".join(f"{path} is {machine}" for machine, path in sorted(by_machine.items()))
+        raise SourceError(f"mixed architectures in the HTCondor source: {named}", "use one package, not a mixture")
+    return next(iter(by_machine))
+
+
+def highest_glibc(infos: Iterable[ElfInfo]) -> str:
+    """Return "x.y", the lowest C library version that all files run on; empty when none asks for one."""
+    versions = [info.glibc for info in infos if info.glibc is not None]
+    return "{}.{}".format(*max(versions)) if versions else ""

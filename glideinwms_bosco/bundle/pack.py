@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files, links and manifest as one reproducible tar.gz."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from glideinwms_bosco.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest
+from glideinwms_bosco.errors import BundleError
+
+GZIP_FRAME = 31  # zlib window bits for a gzip frame; its header then holds no time and no name
+
+
+def tar_bytes(manifest: Manifest, files: Mapping[str, BundleFile], links: Mapping[str, str]) -> bytes:
+    """Return the tar stream: the manifest first, then every path in order, without times, owners or directories."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        _add(tar, MANIFEST_NAME, manifest.to_json().encode("utf-8"), 0o644)
+        for path in sorted([*files, *links]):
+            if path in links:
+                info = tarfile.TarInfo(path)
+                info.type, info.linkname, info.mode = tarfile.SYMTYPE, links[path], 0o777
+                tar.addfile(info)
+            else:
+                _add(tar, path, files[path].content, files[path].mode)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: str, content: bytes, mode: int) -> None:
+    info = tarfile.TarInfo(path)  # mtime, uid and gid are 0, names empty
+    info.size, info.mode = len(content), mode
+    tar.addfile(info, io.BytesIO(content))
+
+
+def write_packed(tar: bytes, path: Path) -> None:
+    """Compress a tar stream and write it to `path` atomically, mode 0644.
+
+    Raises:
+        BundleError: the file cannot be written.
+    """
+    packer = zlib.compressobj(9, zlib.DEFLATED, GZIP_FRAME)
+    data = packer.compress(tar) + packer.flush()
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise BundleError(f"cannot write {path}: {error.strerror}", "check space and permissions") from error

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the site asks of its bundle; an invalid request cannot be built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from glideinwms_bosco.bundle.layout import LAYOUTS
+from glideinwms_bosco.errors import BundleError
+
+MAX_BOSCO_DIR_CHARS = 200
+MAX_SETTINGS = 64
+MAX_SETTING_CHARS = 1024
+MAX_BIN_PATH_CHARS = 1024
+
+_PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
+_BOSCO_DIR = re.compile(rf"{_PART}(?:/{_PART})*")
+_BIN_PATH = re.compile(rf"(?:/{_PART})+")
+_KEY = re.compile(r"[a-z_]{1,64}")
+# The line is read by sh, by Python's RawConfigParser and by blahpd: nothing that any of them would expand or unquote.
+_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'$`\\]*")
+
+Settings = Union[Mapping[str, str], tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """One bundle, as a site describes it.
+
+    Attributes:
+        batch_system: a key of layout.LAYOUTS.
+        bosco_dir: directory relative to the remote HOME that holds versions/, sandbox/ and log/.
+        blah_settings: further lines of blah.config; a mapping or (key, value) pairs, kept sorted by key.
+        bin_path: absolute directory of the site's batch commands on the login node; None = search PATH there.
+
+    Raises:
+        BundleError: an unknown batch system, or a value outside the strict patterns of this module.
+    """
+
+    batch_system: str
+    bosco_dir: str = "bosco"
+    blah_settings: Settings = ()
+    bin_path: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.batch_system not in LAYOUTS:
+            raise BundleError(f"no bundle for batch system {self.batch_system!r}", f"known: {', '.join(LAYOUTS)}")
+        if len(self.bosco_dir) > MAX_BOSCO_DIR_CHARS or not _BOSCO_DIR.fullmatch(self.bosco_dir):
+            raise BundleError(
+                f"bosco_dir {self.bosco_dir!r} is not a plain relative path", "letters, digits, _ . + - and /; no .."
+            )
+        if self.bin_path is not None and (
+            len(self.bin_path) > MAX_BIN_PATH_CHARS or not _BIN_PATH.fullmatch(self.bin_path)
+        ):
+            raise BundleError(f"bin_path {self.bin_path!r} is not a plain absolute path", "letters, digits, _ . + - /")
+        object.__setattr__(self, "blah_settings", self._checked(self.blah_settings))
+
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """blah_settings as sorted (key, value) pairs."""
+        pairs = self.blah_settings
+        return tuple(pairs.items()) if isinstance(pairs, Mapping) else pairs
+
+    def _checked(self, settings: Settings) -> tuple[tuple[str, str], ...]:
+        pairs = tuple(settings.items()) if isinstance(settings, Mapping) else tuple(settings)
+        if len(pairs) > MAX_SETTINGS:
+            raise BundleError(f"{len(pairs)} blah settings, {MAX_SETTINGS} are allowed", "remove some")
+        layout = LAYOUTS[self.batch_system]
+        taken = {key for key, _ in layout.settings} | {layout.bin_path_key}
+        for key, value in pairs:
+            if not _KEY.fullmatch(key):
+                raise BundleError(f"blah setting {key!r}: not a key of blah.config", "lower case letters and _")
+            if len(value) > MAX_SETTING_CHARS or not _VALUE.fullmatch(value):
+                raise BundleError(f"blah setting {key}: value {value!r} is refused", "no quotes, $, ` or \\")
+            if key in taken:
+                raise BundleError(f"blah setting {key} is set by the bundle itself", "use bin_path")
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise BundleError("a blah setting is given twice", "keep one of them")
+        return tuple(sorted(pairs))

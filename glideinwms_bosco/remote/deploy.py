@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Install a bundle into an account on a login node, or find that nothing is to be done.
+
+`~/<bosco_dir>/versions/<digest>/` is built aside, verified and renamed into place; then the link `glite` is switched by
+rename. Whatever is cut off, killed or full on the way, the version `glite` points to is not touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+from glideinwms_bosco.batch import batch_system
+from glideinwms_bosco.bundle.model import Bundle
+from glideinwms_bosco.errors import RemoteError
+from glideinwms_bosco.remote.archive import pack_files
+from glideinwms_bosco.remote.inspection import RemoteState, parse_state
+from glideinwms_bosco.remote.messages import MessageFormatError
+from glideinwms_bosco.remote.plan import Plan, check_bosco_dir, check_platform, check_space, make_plan
+from glideinwms_bosco.remote.program import load_program
+from glideinwms_bosco.remote.ssh import SshSession
+
+INSPECT_TIMEOUT_S = 180.0
+INSTALL_TIMEOUT_S = 1800.0
+# Longer than INSTALL_TIMEOUT_S, with an hour for clocks that differ: no living deploy is swept away.
+STALE_STAGING_S = int(INSTALL_TIMEOUT_S) + 3600
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """What a deploy has done, or would do.
+
+    Attributes:
+        account: `user@host:port`.
+        digest: of the bundle.
+        previous_digest: what `glite` pointed to before, None when there was nothing of ours.
+        files_sent, bytes_sent: files that travelled and size of their compressed archive, in bytes.
+        action: "unchanged", "switched" (the version was there), "repaired" (files in it were damaged) or "installed";
+            with dry_run "unchanged", "would-switch", "would-repair" or "would-install".
+        versions: digests present on the remote afterwards (with dry_run: now), sorted.
+        notes: sentences for the operator: what is missing there, what was cleaned up.
+    """
+
+    account: str
+    digest: str
+    previous_digest: Optional[str]
+    files_sent: int
+    bytes_sent: int
+    action: str
+    versions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+_WOULD = {
+    "unchanged": "unchanged",
+    "switched": "would-switch",
+    "repaired": "would-repair",
+    "installed": "would-install",
+}
+
+
+def inspect_account(session: SshSession, bundle: Bundle) -> RemoteState:
+    """Ask the account what it has of this bundle; changes nothing there.
+
+    Raises:
+        RemoteError: and its subclasses, as `SshSession.run_script`.
+    """
+    manifest = bundle.manifest
+    commands = tuple(dict.fromkeys((*batch_system(manifest.batch_system).remote_commands, *manifest.remote_commands)))
+    paths = (*sorted(bundle.files), *sorted(bundle.links))
+    header = (manifest.bosco_dir, str(len(paths)), *paths, str(len(commands)), *commands)
+    reply = session.run_script(load_program("begin.sh", "inspect.sh"), header, deadline_s=INSPECT_TIMEOUT_S)
+    try:
+        return parse_state(reply)
+    except MessageFormatError as error:
+        raise RemoteError(f"{session.label} gave an answer that cannot be understood: {error}") from None
+
+
+def _name_aside(state: RemoteState, bundle: Bundle, adopt: bool, label: str) -> str:
+    """Return the name a hand-made `glite` is moved to, '-' when there is none."""
+    if state.glite in ("none", "link"):
+        return "-"
+    path = f"{state.home}/{bundle.manifest.bosco_dir}/glite"
+    if not adopt:
+        raise RemoteError(
+            f"{label}: {path} exists and is not a link of ours (a hand-made BOSCO installation?)",
+            "move it away when none of its jobs run, or deploy with adopt to have it renamed",
+        )
+    return time.strftime("glite.before-gwms-bosco-%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def _install(
+    session: SshSession,
+    bundle: Bundle,
+    plan: Plan,
+    aside: str,
+    archive: bytes,
+    progress: Optional[Callable[[int, int], None]],
+) -> tuple[str, ...]:
+    """Run scripts/install.sh; return notes on what it cleaned up."""
+    manifest = bundle.manifest
+    token = f"{manifest.digest[:12]}-{secrets.token_hex(8)}"
+    kind = "archive" if plan.send else "-"
+    header = [manifest.bosco_dir, manifest.digest, token, aside, str(STALE_STAGING_S), kind, str(len(plan.entries))]
+    header += [str(entry) for entry in plan.entries]
+    sent: Optional[Callable[[int], None]] = None
+    if progress is not None and archive:
+        report, total = progress, len(archive)
+        report(0, total)
+
+        def sent(count: int) -> None:
+            report(count, total)
+
+    program = load_program("begin.sh", "install.sh")
+    reply = session.run_script(program, header, archive, deadline_s=INSTALL_TIMEOUT_S, sent=sent)
+    if reply.values("PLACED") != (manifest.digest,):
+        raise RemoteError(f"{session.label} does not confirm the installation of {manifest.digest}")
+    return tuple(f"removed {name}, left over from a deploy that was cut off" for name in reply.values("SWEPT"))
+
+
+def _notes(bundle: Bundle, state: RemoteState, aside: str) -> list[str]:
+    notes = []
+    if state.missing_commands:
+        names, system = ", ".join(state.missing_commands), bundle.manifest.batch_system
+        notes.append(f"a login shell on {state.node} does not find {names}, which {system} jobs need")
+    if aside != "-":
+        notes.append(f"the old directory glite becomes {aside}; its sandbox stays in there")
+    return notes
+
+
+def deploy(
+    session: SshSession,
+    bundle: Bundle,
+    *,
+    dry_run: bool,
+    adopt: bool = False,
+    progress: Optional[Callable[[int, int], None]] = None,
+) -> DeployReport:
+    """Bring the bundle into the account of an open session.
+
+    One remote program runs when nothing changed, two otherwise. Two deploys at once do not disturb each other: each
+    builds in a directory of its own, and the one that comes second finds the version in place and verifies it.
+
+    Args:
+        session: an open session; stays open.
+        bundle: what to install.
+        dry_run: change nothing on the remote and tell what would be done.
+        adopt: rename a directory `glite` that is not ours, instead of refusing.
+        progress: called with (bytes sent, total bytes) of the archive; not called when nothing is sent.
+
+    Raises:
+        PlatformError: the machine cannot run the bundle.
+        RemoteStorageError: not enough space, quota or rights to write.
+        ConnectionLostError: cut off; the old version is still in place and the next deploy finishes.
+        RemoteError: anything else, e.g. a directory `glite` of somebody else.
+    """
+    check_bosco_dir(bundle)
+    state = inspect_account(session, bundle)
+    check_platform(bundle, state, session.label)
+    plan = make_plan(bundle, state)
+    aside = _name_aside(state, bundle, adopt, session.label)
+    if plan.action != "unchanged":
+        check_space(bundle, plan, state, session.label)
+    archive = pack_files(bundle, plan.send) if plan.send else b""
+    notes = _notes(bundle, state, aside)
+    versions = set(state.versions)
+    if plan.action != "unchanged" and not dry_run:
+        notes += _install(session, bundle, plan, aside, archive, progress)
+        versions.add(bundle.manifest.digest)
+    return DeployReport(
+        account=session.connection.login.label,
+        digest=bundle.manifest.digest,
+        previous_digest=state.current_digest,
+        files_sent=len(plan.send),
+        bytes_sent=len(archive),
+        action=_WOULD[plan.action] if dry_run else plan.action,
+        versions=tuple(sorted(versions)),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines that our programs on the login node print: `KEY value`, between a begin and an end marker. Pure.
+
+Whatever the login shell prints before the begin marker is noise. The markers carry a nonce of the run, so noise cannot
+look like an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_LINE_BYTES = 4096
+MAX_MESSAGES = 50_000
+BEGIN = "GWMS-BOSCO-BEGIN"
+END = "GWMS-BOSCO-END"
+_KEY = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
+
+
+class MessageFormatError(ValueError):
+    """The output of a remote program does not follow the protocol; the text says how."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line of a remote program: `key`, and the rest of the line (may be empty)."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The parsed output of one run.
+
+    Attributes:
+        noise: what stood before the begin marker.
+        begun, ended: whether the markers were seen; an answer counts only when it has ended.
+        messages: the lines between them.
+    """
+
+    noise: str
+    begun: bool
+    ended: bool
+    messages: tuple[Message, ...]
+
+    def values(self, key: str) -> tuple[str, ...]:
+        """Return the values of all messages with this key, in order."""
+        return tuple(message.value for message in self.messages if message.key == key)
+
+    def only(self, key: str) -> str:
+        """Return the value of the one message with this key.
+
+        Raises:
+            MessageFormatError: when there is none or more than one.
+        """
+        values = self.values(key)
+        if len(values) != 1:
+            raise MessageFormatError(f"{len(values)} lines {key} where one is expected")
+        return values[0]
+
+
+def parse_reply(output: bytes, nonce: str) -> Reply:
+    """Split the standard output of a remote program.
+
+    Raises:
+        MessageFormatError: for a line that is too long, not UTF-8, has no valid key, or follows the end marker.
+    """
+    begin, end = f"{BEGIN} {nonce}".encode("ascii"), f"{END} {nonce}".encode("ascii")
+    lines = output.split(b"\n")
+    if begin not in lines:
+        return Reply(output.decode("utf-8", "replace").strip(), False, False, ())
+    start = lines.index(begin)
+    noise = b"\n".join(lines[:start]).decode("utf-8", "replace").strip()
+    # The last piece is what follows the final newline: empty, or a line cut off by a lost connection.
+    body = lines[start + 1 : -1]
+    ended = end in body
+    if ended:
+        stop = body.index(end)
+        if body[stop + 1 :] or lines[-1]:
+            raise MessageFormatError("output after the end marker")
+        body = body[:stop]
+    if len(body) > MAX_MESSAGES:
+        raise MessageFormatError(f"more than {MAX_MESSAGES} lines")
+    return Reply(noise, True, ended, tuple(_parse_line(line) for line in body))
+
+
+def _parse_line(line: bytes) -> Message:
+    if len(line) > MAX_LINE_BYTES:
+        raise MessageFormatError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MessageFormatError(f"a line is not UTF-8: {line[:60]!r}") from None
+    key, _, value = text.partition(" ")
+    if not _KEY.fullmatch(key):
+        raise MessageFormatError(f"unexpected line: {text[:80]!r}")
+    return Message(key, value)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide what a deploy has to do: the bundle against what the account has. Pure.
+
+Also the checks that need no try: platform, tools, space.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
+
+from glideinwms_bosco.bundle.manifest import FileEntry
+from glideinwms_bosco.bundle.model import Bundle
+from glideinwms_bosco.errors import PlatformError, RemoteError, RemoteStorageError
+from glideinwms_bosco.remote.inspection import InstalledFile, InstalledVersion, RemoteState
+
+# Over and above the files themselves: directories, lists of the staging directory, block rounding.
+SPARE_KB = 1024
+SPARE_INODES = 32
+_KB_PER_FILE_ROUNDING = 4
+_PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
+_BOSCO_DIR = re.compile(rf"{_PART}(?:/{_PART})*")
+_GLIBC = re.compile(r"\d{1,3}(?:\.\d{1,4}){1,2}")
+_INTERPRETER = re.compile(r"/[A-Za-z0-9_.+/-]+")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line for scripts/install.sh; `operation` is one of those listed there."""
+
+    operation: str
+    path: str
+    mode: Optional[int] = None
+    sha256: str = "-"
+    source: str = "-"
+
+    def __str__(self) -> str:
+        mode = "-" if self.mode is None else f"{self.mode:o}"
+        return f"{self.operation} {mode} {self.sha256} {self.source} {self.path}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do.
+
+    Attributes:
+        action: "unchanged", "switched", "repaired" or "installed".
+        entries: for scripts/install.sh; empty when the version is complete on the remote.
+        send: paths that must travel, sorted.
+    """
+
+    action: str
+    entries: tuple[Entry, ...]
+    send: tuple[str, ...]
+
+
+def check_bosco_dir(bundle: Bundle) -> None:
+    """Refuse a folder that is not plainly below HOME; all other names were checked when the bundle was made.
+
+    Raises:
+        RemoteError: an absolute path, `..`, or characters that need quoting.
+    """
+    if not _BOSCO_DIR.fullmatch(bundle.manifest.bosco_dir):
+        raise RemoteError(f"bosco_dir of the bundle cannot be used: {bundle.manifest.bosco_dir[:80]!r}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def check_platform(bundle: Bundle, state: RemoteState, where: str) -> None:
+    """Refuse a machine that cannot run the bundle.
+
+    Raises:
+        PlatformError: architecture or libc do not fit, or a program that the deploy needs is missing.
+    """
+    manifest = bundle.manifest
+    if state.missing_tools:
+        raise PlatformError(f"{where}: {', '.join(state.missing_tools)} not found", "ask the site to install them")
+    if state.architecture != manifest.architecture:
+        raise PlatformError(
+            f"{where}: the machine is {state.architecture}, the bundle is for {manifest.architecture}",
+            f"build a bundle from HTCondor for {state.architecture}",
+        )
+    if not _GLIBC.fullmatch(manifest.glibc_min):
+        raise PlatformError(f"{where}: the bundle says 'glibc {manifest.glibc_min[:20]}': build it again")
+    if state.libc is None:
+        raise PlatformError(f"{where}: no glibc found there, the bundle needs glibc {manifest.glibc_min} or newer")
+    if _numbers(state.libc) < _numbers(manifest.glibc_min):
+        raise PlatformError(
+            f"{where}: glibc {state.libc} there is older than {manifest.glibc_min}, which the bundle needs",
+            "build the bundle from an HTCondor release for the login node's operating system",
+        )
+
+
+def check_space(bundle: Bundle, plan: Plan, state: RemoteState, where: str) -> None:
+    """Refuse when the files would not fit. Quotas do not show here; they are met while writing.
+
+    Raises:
+        RemoteStorageError: not writable, too few kilobytes or inodes.
+    """
+    place = f"{where}: {state.home}/{bundle.manifest.bosco_dir}"
+    if state.not_writable is not None:
+        raise RemoteStorageError(f"{place}: {state.not_writable} is not writable (read-only file system, or its mode)")
+    sizes = {file.path: file.size for file in bundle.manifest.files}
+    new = [sizes[entry.path] for entry in plan.entries if entry.operation in ("send", "copy")]
+    need_kb = SPARE_KB + sum(size // 1024 + _KB_PER_FILE_ROUNDING for size in new) if new else 0
+    need_inodes = SPARE_INODES + len(new) if new else 0
+    if state.free_kb is not None and state.free_kb < need_kb:
+        raise RemoteStorageError(f"{place}: {state.free_kb} kB free, {need_kb} kB needed", "free some space there")
+    if state.free_inodes is not None and state.free_inodes < need_inodes:
+        raise RemoteStorageError(
+            f"{place}: {state.free_inodes} inodes free, {need_inodes} needed", "delete some files there"
+        )
+
+
+def dynamic_linker(content: bytes) -> Optional[str]:
+    """Return the dynamic linker an ELF program names (PT_INTERP), or None for anything else."""
+    if content[:4] != b"\x7fELF":
+        return None
+    try:
+        for segment in ELFFile(io.BytesIO(content)).iter_segments():
+            if isinstance(segment, InterpSegment):
+                name = str(segment.get_interp_name())
+                return name if _INTERPRETER.fullmatch(name) else None
+    except (ELFError, ValueError, KeyError, IndexError):
+        return None
+    return None
+
+
+def _is_right(file: FileEntry, version: Optional[InstalledVersion]) -> bool:
+    return version is not None and version.files.get(file.path) == InstalledFile(file.sha256, file.mode)
+
+
+def _file_entries(bundle: Bundle, state: RemoteState) -> Iterator[Entry]:
+    target = state.versions.get(bundle.manifest.digest)
+    found: dict[str, str] = {}
+    for name in sorted(state.versions):
+        for path, there in state.versions[name].files.items():
+            found.setdefault(there.sha256, f"{name}/{path}")
+    for file in bundle.manifest.files:
+        if _is_right(file, target):
+            yield Entry("keep", file.path, file.mode, file.sha256)
+        elif file.sha256 in found:
+            yield Entry("copy", file.path, file.mode, file.sha256, found[file.sha256])
+        else:
+            yield Entry("send", file.path, file.mode, file.sha256)
+    for path, link in sorted(bundle.links.items()):
+        if target is None or target.links.get(path) != link:
+            yield Entry("link", path, source=link)
+
+
+def make_plan(bundle: Bundle, state: RemoteState) -> Plan:
+    """Compare the bundle with the account and say what has to be done."""
+    digest = bundle.manifest.digest
+    entries = tuple(_file_entries(bundle, state))
+    complete = digest in state.versions and all(entry.operation == "keep" for entry in entries)
+    if complete:
+        action = "unchanged" if state.current_digest == digest else "switched"
+        if action == "unchanged" and state.missing_directories:
+            action = "repaired"
+        return Plan(action, (), ())
+    linkers = ((path, dynamic_linker(file.content)) for path, file in sorted(bundle.files.items()))
+    programs = tuple(Entry("exec", path, source=linker) for path, linker in linkers if linker)
+    send = tuple(entry.path for entry in entries if entry.operation == "send")
+    action = "repaired" if digest in state.versions else "installed"
+    return Plan(action, (*entries, *programs), send)

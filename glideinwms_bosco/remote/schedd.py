@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run test jobs through the local schedd with HTCondor's Python bindings (version 2).
+
+The bindings of the installed HTCondor are used: those of the PyPI wheel cannot authenticate (FS) to an older schedd.
+They are imported when needed, so that everything else works on a machine without HTCondor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Optional
+
+from glideinwms_bosco.errors import ScheddError
+from glideinwms_bosco.remote.testjob import (
+    MAX_OUTPUT_BYTES,
+    WORD_FILE,
+    JobState,
+    TestPlan,
+    apply_event,
+    judge,
+    submit_description,
+    waiting_reason,
+)
+
+_POLL_S = 1
+"""How long one look at the event log may wait (s)."""
+_LOST_CHECK_S = 60.0
+"""How often the schedd is asked whether the jobs still exist: an event log on a full disk says nothing (s)."""
+
+Report = Callable[[int, str], None]
+"""Takes a job's number and a sentence about it."""
+
+
+def _bindings() -> ModuleType:
+    try:
+        import htcondor2
+    except ImportError:
+        raise ScheddError("HTCondor's Python bindings are not installed",
+                          "run this on the factory, where the package `condor` brings htcondor2") from None
+    module: ModuleType = htcondor2
+    return module
+
+
+@contextlib.contextmanager
+def _worded(what: str) -> Iterator[None]:
+    """Turn any failure of the bindings into one line; they raise RuntimeError, ValueError and types of their own."""
+    try:
+        yield
+    except ScheddError:
+        raise
+    except Exception as err:
+        text = " ".join(str(err).split()) or type(err).__name__
+        hint = "is HTCondor running, CONDOR_CONFIG set, and this user the schedd's?"
+        raise ScheddError(f"{what}: {text}", hint) from err
+
+
+def run_test(plan: TestPlan, script: Path, timeout_s: float, report: Report) -> list[JobState]:
+    """Submit the jobs of a plan and follow them to their end.
+
+    Jobs that have not ended when `timeout_s` is over, or when this is interrupted, are removed from the schedd.
+
+    Returns:
+        One state per job; a job has passed when its `failure` is None.
+
+    Raises:
+        ScheddError: the schedd cannot be reached or refuses the jobs.
+    """
+    htcondor2 = _bindings()
+    (plan.folder / WORD_FILE).write_text(plan.word + "\n", encoding="utf-8")
+    with _worded("the local schedd cannot be found"):
+        schedd = htcondor2.Schedd()
+    with _worded("the schedd does not take the test job"):
+        cluster = int(schedd.submit(htcondor2.Submit(submit_description(plan, script)), count=plan.jobs).cluster())
+    report(-1, f"submitted as job {cluster} of the local schedd")
+    jobs = {proc: JobState(proc) for proc in range(plan.jobs)}
+    try:
+        _follow(htcondor2, schedd, cluster, plan, jobs, timeout_s, report)
+    finally:
+        if any(job.exit_code is None for job in jobs.values()):
+            _remove(htcondor2, schedd, cluster)
+    return list(jobs.values())
+
+
+def _follow(
+    htcondor2: ModuleType,
+    schedd: Any,
+    cluster: int,
+    plan: TestPlan,
+    jobs: dict[int, JobState],
+    timeout_s: float,
+    report: Report,
+) -> None:
+    begun = time.monotonic()
+    next_check = begun + _LOST_CHECK_S
+    with _worded("the job event log cannot be read"), contextlib.closing(
+        htcondor2.JobEventLog(str(plan.folder / "log"))
+    ) as log:
+        while any(not job.ended for job in jobs.values()):
+            for event in log.events(stop_after=_POLL_S):
+                job = jobs.get(int(event.proc)) if int(event.cluster) == cluster else None
+                if job is None or job.ended:
+                    continue
+                sentence = apply_event(job, {"MyType": _event_name(event), **dict(event)}, time.monotonic() - begun)
+                if job.ended:
+                    judge(job, plan, _read(plan, f"out.{job.proc}") or b"", _read(plan, f"result.{job.proc}"))
+                if sentence:
+                    report(job.proc, sentence)
+            now = time.monotonic()
+            if now - begun > timeout_s:
+                _time_out(schedd, cluster, jobs, timeout_s)
+            elif now > next_check:
+                next_check = now + _LOST_CHECK_S
+                _find_lost(schedd, cluster, jobs)
+
+
+def _event_name(event: Any) -> str:
+    return str(dict(event).get("MyType", ""))
+
+
+def _ads(schedd: Any, cluster: int) -> dict[int, dict[str, Any]]:
+    with _worded("the schedd does not answer"):
+        return {int(ad["ProcId"]): dict(ad) for ad in schedd.query(constraint=f"ClusterId == {cluster}")}
+
+
+def _time_out(schedd: Any, cluster: int, jobs: dict[int, JobState], timeout_s: float) -> None:
+    ads = _ads(schedd, cluster)
+    for job in jobs.values():
+        if not job.ended:
+            reason = waiting_reason(ads[job.proc]) if job.proc in ads else "it has left the schedd without an event"
+            job.failure = f"not done after {timeout_s:.0f} s: {reason}"
+
+
+def _find_lost(schedd: Any, cluster: int, jobs: dict[int, JobState]) -> None:
+    """Give up jobs that the schedd no longer knows though no event said so."""
+    ads = _ads(schedd, cluster)
+    for job in jobs.values():
+        if not job.ended and job.proc not in ads and job.times_s.get("missed"):
+            job.failure = "it has left the schedd without an event"
+        elif job.proc not in ads:
+            # Its last event may still be on the way to the log; the next look decides.
+            job.times_s["missed"] = 1.0
+
+
+def _remove(htcondor2: ModuleType, schedd: Any, cluster: int) -> None:
+    # The jobs' outcome is known by now; that the schedd is gone must not hide it.
+    with contextlib.suppress(ScheddError), _worded("the test jobs cannot be removed"):
+        schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}", reason="gwms-bosco remote test is over")
+
+
+def _read(plan: TestPlan, name: str) -> Optional[bytes]:
+    try:
+        with (plan.folder / name).open("rb") as stream:
+            return stream.read(MAX_OUTPUT_BYTES)
+    except OSError:
+        return None

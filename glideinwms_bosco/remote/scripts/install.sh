@@ -1,0 +1,206 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# Second part after begin.sh: bring one version into place and let `glite` point to it.
+# Parameters: bosco_dir, digest, staging token, name for a directory `glite` that is moved away (or -), age in seconds
+# from which a staging directory is left over, `archive` or -, number of entries, the entries. Then, with `archive`, a
+# tar.gz of the files to send.
+# An entry is `op mode digest source path`, '-' where a field does not apply:
+#   send     the file comes in the archive          copy  it is taken from versions/<source>
+#   keep     it is right in place already           link  path becomes a symbolic link to <source>
+#   exec     path is a program whose dynamic linker is <source>
+# Without entries no version is built and only the link moves.
+# Until the final rename everything happens in versions/.staging-*; ending at any point leaves the old version working.
+
+bosco_install_cleanup() {
+  [ -z "${BOSCO_STAGING:-}" ] || rm -rf -- "$BOSCO_STAGING"
+  [ -z "${BOSCO_LINK:-}" ] || rm -f -- "$BOSCO_LINK"
+}
+
+bosco_install_directories() {
+  mkdir -p -- "$BOSCO_DIR/versions" || return 1
+  for BOSCO_NAME in sandbox log; do
+    [ -d "$BOSCO_DIR/$BOSCO_NAME" ] || mkdir -m 0700 -- "$BOSCO_DIR/$BOSCO_NAME" || return 1
+  done
+}
+
+# What an ended deploy has left. A living one is younger: its time is limited by the side that sends.
+bosco_install_sweep() {
+  BOSCO_NOW=$(date +%s)
+  for BOSCO_OLD in versions/.staging-*; do
+    [ -d "$BOSCO_OLD" ] || continue
+    BOSCO_SINCE=$(stat -c %Y -- "$BOSCO_OLD" 2>/dev/null) || continue
+    [ $((BOSCO_NOW - BOSCO_SINCE)) -ge "$1" ] || continue
+    rm -rf -- "$BOSCO_OLD" || :
+    bosco_remote_say SWEPT "${BOSCO_OLD##*/}"
+  done
+}
+
+bosco_install_entries() {
+  BOSCO_LEFT=$1
+  while [ "$BOSCO_LEFT" -gt 0 ]; do
+    IFS= read -r BOSCO_LINE || return 1
+    printf '%s\n' "$BOSCO_LINE" || return 1
+    BOSCO_LEFT=$((BOSCO_LEFT - 1))
+  done >"$BOSCO_STAGING/entries"
+  awk '$1 == "send" || $1 == "copy" { print $3 "  " $5 }' "$BOSCO_STAGING/entries" >"$BOSCO_STAGING/new" || return 1
+  awk '$1 == "send" || $1 == "copy" || $1 == "keep" { print $3 "  " $5 }' "$BOSCO_STAGING/entries" \
+    >"$BOSCO_STAGING/all"
+}
+
+bosco_install_copy() {
+  while read -r BOSCO_OP _ _ BOSCO_SOURCE BOSCO_PATH; do
+    [ "$BOSCO_OP" = copy ] || continue
+    mkdir -p -- "$BOSCO_STAGING/tree/$(dirname -- "$BOSCO_PATH")" || return 1
+    # A copy, not a hard link: a file that gets damaged later must not take all versions with it.
+    cp -- "versions/$BOSCO_SOURCE" "$BOSCO_STAGING/tree/$BOSCO_PATH" || return 1
+  done <"$BOSCO_STAGING/entries"
+}
+
+bosco_install_modes() {
+  while read -r BOSCO_OP BOSCO_MODE _ BOSCO_SOURCE BOSCO_PATH; do
+    case $BOSCO_OP in
+      send | copy)
+        chmod -- "$BOSCO_MODE" "$BOSCO_STAGING/tree/$BOSCO_PATH" || return 1
+        BOSCO_IS=$(stat -c %a -- "$BOSCO_STAGING/tree/$BOSCO_PATH") || return 1
+        [ "$BOSCO_IS" = "$BOSCO_MODE" ] || {
+          printf '%s has mode %s instead of %s\n' "$BOSCO_PATH" "$BOSCO_IS" "$BOSCO_MODE"
+          return 1
+        }
+        ;;
+      link)
+        mkdir -p -- "$BOSCO_STAGING/tree/$(dirname -- "$BOSCO_PATH")" || return 1
+        ln -s -- "$BOSCO_SOURCE" "$BOSCO_STAGING/tree/$BOSCO_PATH" || return 1
+        ;;
+    esac
+  done <"$BOSCO_STAGING/entries"
+}
+
+# bosco_install_verify TREE LIST
+bosco_install_verify() {
+  [ -s "$2" ] || return 0
+  (cd -- "$1" && sha256sum -c --quiet -) <"$2"
+}
+
+# bosco_install_libraries TREE: the dynamic linker itself says what it cannot find.
+bosco_install_libraries() {
+  while read -r BOSCO_OP _ _ BOSCO_SOURCE BOSCO_PATH; do
+    [ "$BOSCO_OP" = exec ] || continue
+    [ -x "$BOSCO_SOURCE" ] || {
+      printf '%s needs the dynamic linker %s: not found\n' "$BOSCO_PATH" "$BOSCO_SOURCE"
+      return 1
+    }
+    BOSCO_STATUS=0
+    BOSCO_SAYS=$("$BOSCO_SOURCE" --list "$1/$BOSCO_PATH" 2>&1) || BOSCO_STATUS=$?
+    BOSCO_MISSING=$(printf '%s\n' "$BOSCO_SAYS" | sed -n "s|$1/||g; /not found/p" | sed -n 1,5p)
+    [ "$BOSCO_STATUS" -eq 0 ] || [ -n "$BOSCO_MISSING" ] || BOSCO_MISSING=$BOSCO_SAYS
+    [ -z "$BOSCO_MISSING" ] || {
+      printf '%s: %s\n' "$BOSCO_PATH" "$BOSCO_MISSING"
+      return 1
+    }
+  done <"$BOSCO_STAGING/entries"
+}
+
+# A full or exceeded quota may show only when the data really leave this host.
+bosco_install_sync() {
+  set --
+  while read -r BOSCO_OP _ _ _ BOSCO_PATH; do
+    case $BOSCO_OP in
+      send | copy) set -- "$@" "$BOSCO_STAGING/tree/$BOSCO_PATH" ;;
+    esac
+  done <"$BOSCO_STAGING/entries"
+  [ "$#" -eq 0 ] || sync -- "$@"
+}
+
+# Rename the whole tree into place. If another deploy of the same version was faster, its result must be right.
+bosco_install_place() {
+  mv -T -- "$BOSCO_STAGING/tree" "versions/$BOSCO_DIGEST" 2>"$BOSCO_STAGING/error" && return 0
+  [ -d "versions/$BOSCO_DIGEST" ] || {
+    cat -- "$BOSCO_STAGING/error"
+    return 1
+  }
+  bosco_install_verify "versions/$BOSCO_DIGEST" "$BOSCO_STAGING/all"
+}
+
+# Replace file by file in a version that lies there already: jobs and gahps may be using it.
+bosco_install_repair() {
+  while read -r BOSCO_OP _ _ _ BOSCO_PATH; do
+    case $BOSCO_OP in
+      send | copy | link) ;;
+      *) continue ;;
+    esac
+    mkdir -p -- "versions/$BOSCO_DIGEST/$(dirname -- "$BOSCO_PATH")" || return 1
+    mv -fT -- "$BOSCO_STAGING/tree/$BOSCO_PATH" "versions/$BOSCO_DIGEST/$BOSCO_PATH" || return 1
+  done <"$BOSCO_STAGING/entries"
+  mv -fT -- "$BOSCO_STAGING/tree/manifest.sha256sums" "versions/$BOSCO_DIGEST/manifest.sha256sums" || return 1
+  bosco_install_verify "versions/$BOSCO_DIGEST" "$BOSCO_STAGING/all"
+}
+
+# bosco_install_switch NAME: NAME is where a directory `glite` goes.
+bosco_install_switch() {
+  if [ ! -L glite ] && [ -e glite ]; then
+    mv -T -- glite "$1" || return 1
+  fi
+  ln -s -- "versions/$BOSCO_DIGEST" "$BOSCO_LINK" || return 1
+  mv -fT -- "$BOSCO_LINK" glite
+}
+
+bosco_install_build() {
+  bosco_remote_try write mkdir -- "$BOSCO_STAGING" "$BOSCO_STAGING/tree"
+  bosco_remote_try write bosco_install_entries "$1"
+  bosco_remote_try write bosco_install_copy
+  if [ "$2" = archive ]; then
+    # -m: the archive's date, 1970, would invite the purge job of a scratch file system.
+    bosco_remote_try write tar -x -z -o -m -f - -C "$BOSCO_STAGING/tree"
+  fi
+  bosco_remote_try write bosco_install_modes
+  bosco_remote_try verify bosco_install_verify "$BOSCO_STAGING/tree" "$BOSCO_STAGING/new"
+  bosco_remote_try write bosco_install_sync
+  # What `sha256sum -c` takes, for anyone who looks at the version later.
+  bosco_remote_try write cp -- "$BOSCO_STAGING/all" "$BOSCO_STAGING/tree/manifest.sha256sums"
+  if [ -d "versions/$BOSCO_DIGEST" ]; then
+    bosco_remote_try write bosco_install_repair
+    bosco_remote_try library bosco_install_libraries "versions/$BOSCO_DIGEST"
+  else
+    bosco_remote_try library bosco_install_libraries "$BOSCO_STAGING/tree"
+    bosco_remote_try write bosco_install_place
+  fi
+}
+
+bosco_install_main() {
+  bosco_remote_param
+  BOSCO_DIR=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_DIGEST=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_TOKEN=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_ASIDE=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_AGE=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_ARCHIVE=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_COUNT=$BOSCO_PARAM
+  bosco_remote_try write bosco_install_directories
+  cd -P -- "$BOSCO_DIR" || bosco_remote_fail write "$BOSCO_DIR cannot be entered"
+  if [ ! -L glite ] && [ -e glite ] && [ "$BOSCO_ASIDE" = - ]; then
+    bosco_remote_fail occupied 'glite is not a link of ours'
+  fi
+  trap bosco_install_cleanup EXIT
+  trap 'exit 4' HUP INT TERM PIPE
+  bosco_install_sweep "$BOSCO_AGE"
+  if [ "$BOSCO_COUNT" -gt 0 ]; then
+    BOSCO_STAGING="versions/.staging-$BOSCO_TOKEN"
+    bosco_install_build "$BOSCO_COUNT" "$BOSCO_ARCHIVE"
+  fi
+  BOSCO_LINK=".glite-$BOSCO_TOKEN"
+  if [ "$(readlink glite 2>/dev/null)" != "versions/$BOSCO_DIGEST" ]; then
+    bosco_remote_try write bosco_install_switch "$BOSCO_ASIDE"
+  fi
+  sync -- versions "versions/$BOSCO_DIGEST" . 2>/dev/null || :
+  bosco_remote_say PLACED "$BOSCO_DIGEST"
+  bosco_remote_end 0
+}
+
+bosco_install_main

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One authenticated ssh connection to a login node, and constant programs run over it.
+
+A master `ssh` logs in once; each program is a session on its control socket. What travels is always the same remote
+command (`BOOTSTRAP`), then on its standard input: the length of a POSIX sh program, the program, its parameters line by
+line, and raw data. So no value of a site description is ever part of a shell command, and it does not matter which
+login shell the account has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Optional
+
+from glideinwms_bosco.errors import (
+    AuthenticationError,
+    ConnectionLostError,
+    RemoteError,
+    UnreachableError,
+)
+from glideinwms_bosco.remote.connection import (
+    CONNECT_TIMEOUT_S,
+    LOGIN_ALIAS,
+    Connection,
+    Endpoint,
+    render_known_hosts,
+    render_ssh_config,
+)
+from glideinwms_bosco.remote.exchange import Output, end_process, exchange
+from glideinwms_bosco.remote.messages import MessageFormatError, Reply, parse_reply
+from glideinwms_bosco.remote.program import BOOTSTRAP, failure_error, parse_failure
+from glideinwms_bosco.remote.ssh_errors import classify_ssh_failure, find_pattern
+
+# ConnectTimeout counts per hop and covers only TCP and the banner; a slow name service or authentication comes on top.
+LOGIN_TIMEOUT_S = CONNECT_TIMEOUT_S * 3
+PROGRAM_TIMEOUT_S = 120.0
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+MAX_HEADER_LINE_BYTES = 4096
+# sun_path holds 108 bytes with the final NUL; ssh binds '<path>.<16 random characters>' first, then renames.
+MAX_CONTROL_PATH_BYTES = 108 - 1 - 17
+SSH_FAILED = 255  # ssh(1): "exits with the exit status of the remote command or with 255 if an error occurred"
+_POLL_S = 0.02
+_PR_SET_PDEATHSIG = 1
+_SAFE_DIRECTORY = re.compile(r"/[A-Za-z0-9._/-]+")
+
+_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded
+
+
+def _die_with_parent() -> None:
+    # SIGKILL of this process must not leave a logged-in ssh behind.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _private_directory() -> Path:
+    """Make a 0700 directory whose path is short and plain enough for a control socket and for ProxyJump."""
+    for parent in (os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):  # noqa: S108  mkdtemp makes it private
+        # ssh hands `-F <path>` unquoted to the shell that starts the jump: no blanks.
+        if not _SAFE_DIRECTORY.fullmatch(parent) or not os.access(parent, os.W_OK | os.X_OK):
+            continue
+        path = Path(tempfile.mkdtemp(prefix="gwms-", dir=parent))
+        if len(os.fsencode(path / "ctl")) <= MAX_CONTROL_PATH_BYTES:
+            return path
+        path.rmdir()
+    raise RemoteError("no directory for the ssh control socket", "make /tmp writable")
+
+
+class SshSession:
+    """A context manager around one ssh master connection.
+
+    On entry it logs in or raises; on exit, for whatever reason, the ssh process is ended and the private directory
+    removed. Not for use by several threads.
+
+    Args:
+        connection: the way to the login node.
+        site: name of the site description for messages; may be empty.
+    """
+
+    def __init__(self, connection: Connection, site: str = "") -> None:
+        self.connection = connection
+        self._site = site
+        self._directory: Optional[Path] = None
+        self._master: Optional[subprocess.Popen[bytes]] = None
+        self.programs_run = 0
+
+    @property
+    def label(self) -> str:
+        """Return `[site NAME: ]user@host:port` for messages."""
+        prefix = f"site {self._site}: " if self._site else ""
+        return prefix + self.connection.login.label
+
+    def __enter__(self) -> SshSession:
+        """Log in.
+
+        Raises:
+            UnreachableError, HostKeyError, AuthenticationError: as ssh reports it.
+            RemoteError: when ssh is not installed or there is no place for its control socket.
+        """
+        if self.connection.key_file is None and not os.environ.get("SSH_AUTH_SOCK"):
+            raise AuthenticationError(
+                f"{self.label}: no key: the site names no key file and there is no ssh agent",
+                "set SSH_AUTH_SOCK, or name a key file for this site",
+            )
+        try:
+            self._directory = _private_directory()
+            self._start_master(self._directory)
+            self._wait_until_up(self._directory)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and remove the private directory. Safe to call twice."""
+        master, self._master = self._master, None
+        directory, self._directory = self._directory, None
+        if master is not None:
+            end_process(master)
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _start_master(self, directory: Path) -> None:
+        login, jumps = self.connection.login, self.connection.jumps
+        (directory / "known_hosts").write_text(render_known_hosts((*jumps, login)), "ascii")
+        (directory / "config").write_text(render_ssh_config(self.connection, directory / "known_hosts"), "utf-8")
+        argv = ["ssh", "-F", str(directory / "config"), "-M", "-N", "-S", str(directory / "ctl"), LOGIN_ALIAS]
+        with (directory / "stderr").open("wb") as stderr:
+            try:
+                self._master = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, env=_environment(),
+                    start_new_session=True, preexec_fn=_die_with_parent,
+                )  # fmt: skip
+            except OSError as error:
+                raise RemoteError(f"ssh cannot be started: {error}", "install the OpenSSH client") from None
+
+    def _wait_until_up(self, directory: Path) -> None:
+        """Wait for the control socket: ssh links it into place after authentication, already listening."""
+        if self._master is None:
+            raise RemoteError("the ssh connection is not open")
+        ends_at = time.monotonic() + LOGIN_TIMEOUT_S
+        while not (directory / "ctl").exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._master.wait(_POLL_S)
+                raise self._classify(self._master_stderr())
+            if time.monotonic() > ends_at:
+                raise UnreachableError(
+                    f"{self.label}: no login within {LOGIN_TIMEOUT_S} s",
+                    "the host answers but does not finish the login; try again later",
+                    self._master_stderr() or None,
+                )
+
+    def _master_stderr(self) -> str:
+        if self._directory is None:
+            return ""
+        return (self._directory / "stderr").read_bytes()[-MAX_HEADER_LINE_BYTES * 4 :].decode("utf-8", "replace")
+
+    def _classify(self, stderr: str) -> RemoteError:
+        hop = self._hop_of(stderr)
+        return classify_ssh_failure(stderr, where=hop.label, host=hop.host, port=hop.port, site=self._site)
+
+    def _hop_of(self, stderr: str) -> Endpoint:
+        """Return the hop that ssh complains about; the login node when the text names no other."""
+        found = find_pattern(stderr)
+        # The line that decides may not name a host ("REMOTE HOST IDENTIFICATION HAS CHANGED!"); its neighbours do then.
+        for text in (found[0] if found else "", stderr):
+            if _names(text, self.connection.login, self.connection.jumps):
+                break
+            for hop in self.connection.jumps:
+                if _names(text, hop, (self.connection.login, *self.connection.jumps)):
+                    return hop
+        return self.connection.login
+
+    def run_script(
+        self,
+        script: str,
+        stdin_header: Sequence[str] = (),
+        data: bytes = b"",
+        *,
+        deadline_s: float = PROGRAM_TIMEOUT_S,
+        sent: Optional[Callable[[int], None]] = None,
+    ) -> Reply:
+        """Run a constant sh program on the login node and return its complete answer.
+
+        Args:
+            script: the program (see `load_program`); scripts/begin.sh must be its first part.
+            stdin_header: parameters, one line each, which the program reads in this order.
+            data: raw bytes after the parameters.
+            deadline_s: seconds for the whole run.
+            sent: called with the number of bytes of `data` that were written so far.
+
+        Raises:
+            ConnectionLostError: the connection ended, or the deadline passed, before the program had finished.
+            RemoteStorageError: the program could not write on the remote.
+            PlatformError: a program of the bundle does not find its libraries there.
+            RemoteError: the program reported another error (`detail` holds its text), broke the protocol, or the
+                account's login shell did not start it.
+        """
+        if self._directory is None:
+            raise RemoteError("the ssh connection is not open")
+        for line in stdin_header:
+            if "\n" in line or "\0" in line or len(line.encode("utf-8")) > MAX_HEADER_LINE_BYTES:
+                raise RemoteError(f"parameter cannot be sent to {self.label}: {line[:60]!r}")
+        nonce = secrets.token_hex(16)
+        program = script.encode("ascii")
+        head = f"{len(program)}\n".encode("ascii") + program
+        head += "".join(f"{line}\n" for line in (nonce, *stdin_header)).encode("utf-8")
+        # A client that finds no master would connect anew by itself: the ProxyCommand makes that fail.
+        argv = ["ssh", "-F", str(self._directory / "config"), "-S", str(self._directory / "ctl"), "-o",
+                "ControlMaster=no", "-o", "ProxyCommand=false", "-T", LOGIN_ALIAS, BOOTSTRAP]  # fmt: skip
+        report = None if sent is None else lambda count: sent(max(0, count - len(head)))
+        self.programs_run += 1
+        output = exchange(
+            argv, head + data, env=_environment(), deadline_s=deadline_s, max_output_bytes=MAX_OUTPUT_BYTES, sent=report
+        )
+        return self._check(output, nonce, deadline_s)
+
+    def _check(self, output: Output, nonce: str, deadline_s: float) -> Reply:
+        stderr = output.stderr.decode("utf-8", "replace")
+        if output.expired:
+            raise ConnectionLostError(
+                f"{self.label}: no answer within {deadline_s:g} s",
+                "is a file system on the login node hanging?", stderr or None,
+            )  # fmt: skip
+        if output.overflow:
+            raise RemoteError(f"{self.label} printed more than {MAX_OUTPUT_BYTES} bytes")
+        try:
+            reply = parse_reply(output.stdout, nonce)
+        except MessageFormatError as error:
+            raise RemoteError(f"{self.label} gave an answer that cannot be understood: {error}") from None
+        if reply.ended:
+            if reply.values("ERROR"):
+                raise failure_error(parse_failure(reply), self.label)
+            return reply
+        if output.status == SSH_FAILED:
+            raise self._lost(stderr)
+        if not reply.begun:
+            said = (reply.noise or stderr.strip() or f"exit status {output.status}")[:200]
+            raise RemoteError(
+                f"{self.label}: the account does not run commands: {said}",
+                "the login shell must start /bin/sh for 'ssh host command'", stderr or None,
+            )  # fmt: skip
+        raise RemoteError(
+            f"{self.label}: the remote program ended with status {output.status} before it had finished",
+            "try again; what was installed before is untouched", stderr or None,
+        )  # fmt: skip
+
+    def _lost(self, stderr: str) -> RemoteError:
+        """Return the error for a session that ssh itself gave up: whatever the reason, the login had succeeded."""
+        error = self._classify(f"{stderr}\n{self._master_stderr()}")
+        if isinstance(error, (UnreachableError, AuthenticationError)):
+            return ConnectionLostError(
+                f"{self.label} lost the connection", "try again; what was installed before is untouched", error.detail
+            )
+        return error
+
+
+def _names(text: str, hop: Endpoint, others: Sequence[Endpoint]) -> bool:
+    """Tell whether ssh's text is about this server; on a host with several of them the port decides."""
+    if not re.search(rf"(^|[\s@\[]){re.escape(hop.host)}([\s:\],]|\.?$)", text, re.IGNORECASE | re.MULTILINE):
+        return False
+    shared = any(other.host.lower() == hop.host.lower() and other.port != hop.port for other in others)
+    return not shared or re.search(rf"\b{hop.port}\b", text) is not None
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment with the language the error patterns are written for."""
+    return {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job on real parts: site file, deploy, and jobs that go through remote_gahp, ssh and Slurm and come back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of, pin
+
+DEMO = Path(__file__).parents[2] / "factory_configs" / "sites" / "demo.yaml"
+ACCOUNTS = ("pilot", "pilot2")
+# More processes than a worker has CPUs, so that jobs wait in Slurm as they do on a real site.
+MANY_JOBS = 100
+
+
+@pytest.fixture(scope="module")
+def demo(lab: Lab) -> Iterator[Lab]:
+    """The demo site, deployed in both accounts, each by its own key."""
+    add_site(lab, "demo", pin(DEMO.read_text(encoding="utf-8"), host_keys(lab, "login")))
+    gwms_bosco(lab, "remote", "ssh-config")
+    for account in ACCOUNTS:
+        gwms_bosco(lab, "remote", "deploy", f"demo:{account}", "--key", key_of(account))
+    yield lab
+
+
+def run_test(lab: Lab, account: str, *options: str, timeout_s: int = 180) -> dict[str, object]:
+    """Run `remote test` and return its JSON; it may have failed."""
+    done = gwms_bosco(lab, "remote", "test", account, "--key", key_of(account.rpartition(":")[2]), "--json",
+                      "--timeout", str(timeout_s), *options, check=False, timeout=timeout_s + 60.0)  # fmt: skip
+    result: dict[str, object] = json.loads(done.stdout) if done.stdout else {"passed": False, "stderr": done.stderr}
+    return {**result, "status": done.returncode}
+
+
+def logins(lab: Lab) -> int:
+    """How often the login host has accepted an ssh connection so far."""
+    return lab.read_file("login", "/var/log/sshd.log").count("Accepted publickey for ")
+
+
+def await_true(condition: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
+    """Wait until a condition of another machine holds."""
+    ends = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < ends, f"{what}: not within {deadline_s} s"
+        time.sleep(0.3)
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_job_runs_on_a_worker_as_the_account_and_its_exit_code_comes_back(
+    demo: Lab, account: str, exit_code: int
+) -> None:
+    result = run_test(demo, f"demo:{account}", "--exit-code", str(exit_code))
+    assert result["passed"], result
+    (job,) = result["jobs"]  # type: ignore[misc]
+    assert job["node"] in ("worker1", "worker2")
+    assert job["exit_code"] == exit_code
+    assert job["user"] == account
+
+
+def test_wrong_exit_code_fails_the_test(demo: Lab) -> None:
+    """The test can fail: a job that ends with 97 because its input is missing, is told apart from one that ends with 0."""
+    result = run_test(demo, "demo:pilot", "--entry", "CMSHTPC_Demo_Cluster", "--run-s", "0", timeout_s=1)
+    assert not result["passed"]
+    assert result["status"] == 3
+    (job,) = result["jobs"]  # type: ignore[misc]
+    assert "not done after 1 s: " in job["failure"]
+
+
+def test_many_jobs_at_once_share_two_ssh_connections(demo: Lab) -> None:
+    await_true(lambda: gahps(demo) == 0, "gridmanager of earlier tests gone")
+    before = logins(demo)
+    result = run_test(demo, "demo:pilot", "--jobs", str(MANY_JOBS), "--exit-code", "3", timeout_s=300)
+    assert result["passed"], result
+    jobs = result["jobs"]
+    assert isinstance(jobs, list)
+    assert len(jobs) == MANY_JOBS
+    assert {job["exit_code"] for job in jobs} == {3}
+    assert logins(demo) - before == 2
+
+
+def gahps(lab: Lab) -> int:
+    """Processes of remote_gahp on the factory."""
+    done = lab.run("factory", ["pgrep", "-c", "-f", "remote_gahp"], check=False)
+    return int(done.stdout or 0)
+
+
+def slurm_jobs(lab: Lab) -> list[str]:
+    """Ids of running Slurm jobs of user pilot."""
+    return lab.run("login", ["squeue", "-h", "-u", "pilot", "-t", "RUNNING", "-o", "%i"]).stdout.split()
+
+
+def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) -> None:
+    """Cancelled, killed, out of time, and its record lost with Slurm's memory: no way leads to exit code 0."""
+    with demo.popen(
+        "factory",
+        ["gwms-bosco", "remote", "test", "demo:pilot", "--key", key_of("pilot"), "--json", "--jobs", "4", "--run-s",
+         "250", "--timeout", "280"],
+        user="factory", stdout=subprocess.PIPE,
+    ) as test:  # fmt: skip
+        await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
+        cancelled, killed, late, lost = slurm_jobs(demo)
+        demo.run("login", ["scancel", "-f", cancelled])
+        for worker in ("worker1", "worker2"):
+            demo.run(worker, ["sh", "-c", f"pkill -KILL -f '/job0*{killed}/slurm_script'"], check=False)
+        demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
+        await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
+        # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
+        demo.run("login", ["sh", "-c", "kill $(cat /run/slurmctld.pid); while pgrep -x slurmctld; do sleep 0.1; done; "
+                           "slurmctld -c"])  # fmt: skip
+        output, _ = test.communicate(timeout=300)
+    result = json.loads(output)
+    assert not result["passed"]
+    codes = [job["exit_code"] for job in result["jobs"]]
+    assert len(codes) == 4
+    assert all(job["failure"] for job in result["jobs"])
+    assert 0 not in codes
+    # They ended, and are not only unfinished when the test gave up.
+    assert None not in codes
+    await_true(lambda: demo.run("login", ["sinfo", "-h", "-o", "%T"]).stdout.strip() == "idle", "Slurm idle again")
+
+
+def test_nothing_of_the_test_stays_in_the_schedd(demo: Lab) -> None:
+    assert demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout.strip() == ""
+    assert demo.run("factory", ["sh", "-c", "ls /var/lib/gwms-bosco/test-jobs | wc -l"]).stdout.strip() != ""

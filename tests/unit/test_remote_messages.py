@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer of a remote program is parsed strictly; login-shell noise before it does not matter."""
+
+from __future__ import annotations
+
+import pytest
+
+from glideinwms_bosco.remote.messages import MAX_LINE_BYTES, MessageFormatError, parse_reply
+
+BEGIN = b"\nGWMS-BOSCO-BEGIN n1\n"
+END = b"GWMS-BOSCO-END n1\n"
+
+
+@pytest.mark.parametrize("noise", [b"", b"Welcome!\n", b"no newline", b"\xff\xfe\n", b"GWMS-BOSCO-BEGIN n2\nKEY x\n"])
+def test_drops_noise_before_begin(noise: bytes) -> None:
+    reply = parse_reply(noise + BEGIN + b"ARCH x86_64\nEMPTY\n" + END, "n1")
+    assert reply.begun
+    assert reply.ended
+    assert reply.only("ARCH") == "x86_64"
+    assert reply.values("EMPTY") == ("",)
+
+
+@pytest.mark.parametrize("cut", [1, 5, len(END)])
+def test_cut_off_answer_has_not_ended(cut: int) -> None:
+    reply = parse_reply((BEGIN + b"ARCH x86_64\n" + END)[:-cut], "n1")
+    assert reply.begun
+    assert not reply.ended
+
+
+def test_answer_without_begin_is_all_noise() -> None:
+    reply = parse_reply(b"This account is currently not available.\n", "n1")
+    assert not reply.begun
+    assert reply.noise == "This account is currently not available."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"lower x\n", b"\n", b"-X\n", b"KEY \xff\n", b"K" * 33 + b"\n", END + b"KEY x\n", END + b"x",
+     b"KEY " + b"x" * (MAX_LINE_BYTES - 3) + b"\n"],
+)  # fmt: skip
+def test_refuses_malformed_body(body: bytes) -> None:
+    with pytest.raises(MessageFormatError):
+        parse_reply(BEGIN + body + END, "n1")
+
+
+def test_accepts_line_at_limit() -> None:
+    reply = parse_reply(BEGIN + b"KEY " + b"x" * (MAX_LINE_BYTES - 4) + b"\n" + END, "n1")
+    assert len(reply.only("KEY")) == MAX_LINE_BYTES - 4
+
+
+@pytest.mark.parametrize("body", [b"", b"KEY a\nKEY b\n"])
+def test_only_refuses_none_and_two(body: bytes) -> None:
+    with pytest.raises(MessageFormatError, match="KEY"):
+        parse_reply(BEGIN + body + END, "n1").only("KEY")
