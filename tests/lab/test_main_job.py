@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,36 +95,49 @@ def slurm_jobs(lab: Lab) -> list[str]:
     return lab.run("login", ["squeue", "-h", "-u", "pilot", "-t", "RUNNING", "-o", "%i"]).stdout.split()
 
 
+def submit_sleepers(lab: Lab, jobs: int) -> str:
+    """Submit jobs as the factory submits pilots, without an output file whose absence would hold them; their cluster."""
+    lines = [
+        "universe = grid",
+        f"grid_resource = batch slurm --rgahp-key {key_of('pilot')} --rgahp-nopass --rgahp-glite ~/bosco-cms/glite "
+        "pilot@login",
+        "executable = /bin/sleep", "transfer_executable = False", "arguments = 250",
+        "output = out.$(Process)", "error = err.$(Process)", "log = sleepers.log",
+        "should_transfer_files = YES", "when_to_transfer_output = ON_EXIT", f"queue {jobs}",
+    ]  # fmt: skip
+    lab.write_file("factory", "/home/factory/sleepers.sub", "\n".join(lines) + "\n", "factory:factory")
+    return lab.run("factory", ["condor_submit", "-terse", "sleepers.sub"], user="factory").stdout.split(".")[0]
+
+
 def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) -> None:
     """Cancelled, killed, out of time, and its record lost with Slurm's memory: no way leads to exit code 0."""
-    with demo.popen(
-        "factory",
-        ["gwms-bosco", "remote", "test", "demo:pilot", "--key", key_of("pilot"), "--json", "--jobs", "4", "--run-s",
-         "250", "--timeout", "280"],
-        user="factory", stdout=subprocess.PIPE,
-    ) as test:  # fmt: skip
-        await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
-        cancelled, killed, late, lost = slurm_jobs(demo)
-        demo.run("login", ["scancel", "-f", cancelled])
-        for worker in ("worker1", "worker2"):
-            demo.run(worker, ["sh", "-c", f"pkill -KILL -f '/job0*{killed}/slurm_script'"], check=False)
-        demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
-        await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
-        # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
-        demo.run("login", ["sh", "-c", "kill $(cat /run/slurmctld.pid); while pgrep -x slurmctld; do sleep 0.1; done; "
-                           "slurmctld -c"])  # fmt: skip
-        output, _ = test.communicate(timeout=300)
-    result = json.loads(output)
-    assert not result["passed"]
-    codes = [job["exit_code"] for job in result["jobs"]]
-    assert len(codes) == 4
-    assert all(job["failure"] for job in result["jobs"])
-    assert 0 not in codes
-    # They ended, and are not only unfinished when the test gave up.
-    assert None not in codes
+    cluster = submit_sleepers(demo, 4)
+    await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
+    cancelled, killed, late, lost = slurm_jobs(demo)
+    demo.run("login", ["scancel", "-f", cancelled])
+    for worker in ("worker1", "worker2"):
+        demo.run(worker, ["pkill", "-KILL", "-f", f"/job0*{killed}/slurm_script"], check=False)
+    demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
+    await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
+    # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
+    demo.run("login", ["sh", "-c", "kill $(cat /run/slurmctld.pid); while pgrep -x slurmctld; do sleep 0.1; done; "
+                       "slurmctld -c"])  # fmt: skip
+    rows: list[list[str]] = []
+
+    def all_ended() -> bool:
+        fields = ["ProcId", "JobStatus", "ExitCode", "ExitBySignal"]
+        text = demo.run("factory", ["condor_history", cluster, "-af", *fields], user="factory").stdout
+        rows[:] = [line.split() for line in text.splitlines()]
+        return len(rows) == 4
+
+    await_true(all_ended, "four jobs ended for HTCondor", 120.0)
+    assert {row[1] for row in rows} == {"4"}
+    assert "0" not in {row[2] for row in rows}, rows
     await_true(lambda: demo.run("login", ["sinfo", "-h", "-o", "%T"]).stdout.strip() == "idle", "Slurm idle again")
 
 
-def test_nothing_of_the_test_stays_in_the_schedd(demo: Lab) -> None:
-    assert demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout.strip() == ""
-    assert demo.run("factory", ["sh", "-c", "ls /var/lib/gwms-bosco/test-jobs | wc -l"]).stdout.strip() != ""
+def test_nothing_of_a_test_stays_in_the_schedd(demo: Lab) -> None:
+    """Also after a test that gave up: its jobs are removed, on both sides."""
+    run_test(demo, "demo:pilot", "--run-s", "250", timeout_s=20)
+    await_true(lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue")
+    await_true(lambda: slurm_jobs(demo) == [], "no job in Slurm")

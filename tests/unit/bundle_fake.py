@@ -27,7 +27,7 @@ def version_string(version: str = VERSION, platform: str = "X86_64-Debian_13") -
     return f"\0$CondorVersion: {version} 2026-07-12 PackageID: x $\0$CondorPlatform: {platform} $\0".encode()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def elf(*needed: str) -> bytes:
     """A runnable ELF file that asks for further libraries."""
     program = shutil.which("true")

