@@ -13,9 +13,7 @@ from glideinwms_bosco.errors import BatchError
 
 __all__ = ["BATCH_SYSTEMS", "BatchSystem", "Finding", "ResourceRequest", "SubmitAttr", "batch_system"]
 
-BATCH_SYSTEMS: dict[str, BatchSystem] = {
-    system.name: system for system in (Slurm(), Pbs(), Lsf(), Sge(), Condor())
-}
+BATCH_SYSTEMS: dict[str, BatchSystem] = {system.name: system for system in (Slurm(), Pbs(), Lsf(), Sge(), Condor())}
 
 
 def batch_system(name: str) -> BatchSystem:

@@ -20,14 +20,17 @@ class Condor(BatchSystem):
 
     def _findings(self, request: ResourceRequest) -> Iterator[Finding]:
         if request.nodes > 1 or request.whole_node:
-            yield Finding("nodes", "blahp can ask HTCondor for CPUs of one machine, not for nodes",
-                          "use cpus alone")
+            yield Finding("nodes", "blahp can ask HTCondor for CPUs of one machine, not for nodes", "use cpus alone")
         if request.project is not None:
-            yield Finding("project", "blahp does not pass a project to HTCondor",
-                          "use extra_args, for example `+ProjectName=...`, or remove it")
+            yield Finding(
+                "project",
+                "blahp does not pass a project to HTCondor",
+                "use extra_args, for example `+ProjectName=...`, or remove it",
+            )
         if len(request.extra_args) > 1:
-            yield Finding("extra_args", "blahp appends them to the submit file as one line, so there can be one only",
-                          "keep one")
+            yield Finding(
+                "extra_args", "blahp appends them to the submit file as one line, so there can be one only", "keep one"
+            )
 
     def _size(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
         if request.cpus is not None:

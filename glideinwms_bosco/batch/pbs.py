@@ -20,5 +20,9 @@ class Pbs(BatchSystem):
     def _findings(self, request: ResourceRequest) -> Iterator[Finding]:
         if request.gpus:
             # pbs_submit.sh looks at the number of GPUs only when pbs_maui=yes.
-            yield Finding("gpus", "blahp asks PBS for GPUs only where batch.settings.pbs_maui is yes",
-                          "otherwise use extra_args, for example `-l ngpus=1`", "warning")
+            yield Finding(
+                "gpus",
+                "blahp asks PBS for GPUs only where batch.settings.pbs_maui is yes",
+                "otherwise use extra_args, for example `-l ngpus=1`",
+                "warning",
+            )

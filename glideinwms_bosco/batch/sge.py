@@ -19,18 +19,37 @@ class Sge(BatchSystem):
 
     def _findings(self, request: ResourceRequest) -> Iterator[Finding]:
         if request.nodes > 1 or request.whole_node:
-            yield Finding("nodes", "blahp can ask Grid Engine for slots, not for nodes",
-                          "choose the parallel environment by batch.settings.sge_pe_policy")
+            yield Finding(
+                "nodes",
+                "blahp can ask Grid Engine for slots, not for nodes",
+                "choose the parallel environment by batch.settings.sge_pe_policy",
+            )
         if request.memory_mb is not None:
-            yield Finding("memory_mb", "blahp does not pass memory to Grid Engine; it is only published",
-                          "ask for it by extra_args, for example `-l mem_free=4G`", "warning")
+            yield Finding(
+                "memory_mb",
+                "blahp does not pass memory to Grid Engine; it is only published",
+                "ask for it by extra_args, for example `-l mem_free=4G`",
+                "warning",
+            )
         if request.project is not None:
-            yield Finding("project", "becomes -A (accounting string), not -P (project)",
-                          "use extra_args, for example `-P myproject`", "warning")
+            yield Finding(
+                "project",
+                "becomes -A (accounting string), not -P (project)",
+                "use extra_args, for example `-P myproject`",
+                "warning",
+            )
 
     def _size(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
         if request.cpus is not None:
             yield SubmitAttr("+NodeNumber", str(request.cpus))
+
+    def _where(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
+        for attr in super()._where(request):
+            if attr.name == "batch_extra_submit_args":
+                # sge_submit.sh, unlike the others, puts the text into the job script as it is: without the mark of a
+                # directive it would be run as a command.
+                attr = SubmitAttr(attr.name, f"#$ {attr.value}")
+            yield attr
 
     def _limits(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
         return (attr for attr in super()._limits(request) if attr.name != "request_memory")

@@ -5,7 +5,7 @@ from glideinwms_bosco.bundle.archive import load_bundle
 from glideinwms_bosco.bundle.build import build_bundle
 from glideinwms_bosco.bundle.manifest import BundleFile, FileEntry, LinkEntry, Manifest, Repair
 from glideinwms_bosco.bundle.model import Bundle
-from glideinwms_bosco.bundle.request import BundleRequest
+from glideinwms_bosco.bundle.request import BundleRequest, site_request
 from glideinwms_bosco.site.source import HTCondorSource
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "Repair",
     "build_bundle",
     "load_bundle",
+    "site_request",
 ]

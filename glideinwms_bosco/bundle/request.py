@@ -10,6 +10,7 @@ from typing import Optional, Union
 
 from glideinwms_bosco.bundle.layout import LAYOUTS
 from glideinwms_bosco.errors import BundleError
+from glideinwms_bosco.site.model import SiteDescription
 
 MAX_BOSCO_DIR_CHARS = 200
 MAX_SETTINGS = 64
@@ -80,3 +81,12 @@ class BundleRequest:
         if len({key for key, _ in pairs}) != len(pairs):
             raise BundleError("a blah setting is given twice", "keep one of them")
         return tuple(sorted(pairs))
+
+
+def site_request(site: SiteDescription) -> BundleRequest:
+    """Return what a site asks of its bundle.
+
+    Raises:
+        BundleError: a setting cannot be used.
+    """
+    return BundleRequest(site.batch.system, site.install.folder, site.batch.settings, site.batch.bin_path)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glideinwms_bosco.bundle import Bundle, BundleRequest, build_bundle, load_bundle
+from glideinwms_bosco.bundle import Bundle, build_bundle, load_bundle, site_request
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.selection import checked_sites, find_site_file
 from glideinwms_bosco.cli.settings import Settings, load_settings
@@ -22,14 +22,18 @@ ARCHIVE_SUFFIX = ".tar.gz"
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
     verbs = nouns.add_parser("bundle", help="the remote install bundle").add_subparsers(metavar="VERB", required=True)
-    build = verbs.add_parser("build", help="build a site's bundle and keep it in the bundle store",
-                             epilog="example: gwms-bosco bundle build nersc")  # fmt: skip
+    build = verbs.add_parser(
+        "build",
+        help="build a site's bundle and keep it in the bundle store",
+        epilog="example: gwms-bosco bundle build nersc",
+    )
     build.add_argument("site", metavar="SITE", help="short name or file of the site")
     build.add_argument("--output", type=Path, metavar="FILE", help="write the archive there instead")
     build.add_argument("--json", action="store_true", help="print the manifest as JSON")
     build.set_defaults(run=_build)
-    show = verbs.add_parser("show", help="show what is in a bundle and where it comes from",
-                            epilog="example: gwms-bosco bundle show nersc")  # fmt: skip
+    show = verbs.add_parser(
+        "show", help="show what is in a bundle and where it comes from", epilog="example: gwms-bosco bundle show nersc"
+    )
     show.add_argument("bundle", metavar="SITE|FILE", help="site (its bundle is built), or an archive")
     show.add_argument("--json", action="store_true", help="print the manifest as JSON")
     show.set_defaults(run=_show)
@@ -43,23 +47,16 @@ def bundle_of(site: SiteDescription, settings: Settings) -> Bundle:
         BundleError: the source cannot be used.
     """
     source = site.install.htcondor or settings.htcondor or _installed()
-    return build_bundle(source, bundle_request(site))
-
-
-def bundle_request(site: SiteDescription) -> BundleRequest:
-    """What a site asks of its bundle.
-
-    Raises:
-        BundleError: a setting cannot be used.
-    """
-    return BundleRequest(site.batch.system, site.install.folder, site.batch.settings, site.batch.bin_path)
+    return build_bundle(source, site_request(site))
 
 
 def _installed() -> HTCondorSource:
     """The HTCondor of this host, which on a factory is there anyway."""
     if not Path("/usr/sbin/remote_gahp").exists():
-        raise UsageError("no HTCondor source is named and this host has no HTCondor",
-                         "set `htcondor` in gwms-bosco.yaml or `install.htcondor` in the site file")
+        raise UsageError(
+            "no HTCondor source is named and this host has no HTCondor",
+            "set `htcondor` in gwms-bosco.yaml or `install.htcondor` in the site file",
+        )
     return HTCondorSource(root="/")
 
 

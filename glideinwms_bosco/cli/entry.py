@@ -19,8 +19,11 @@ from glideinwms_bosco.errors import EXIT_OK
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
     verbs = nouns.add_parser("entry", help="factory entry XML").add_subparsers(metavar="VERB", required=True)
-    render = verbs.add_parser("render", help="write the entries of sites into config.d",
-                              epilog="example: gwms-bosco entry render nersc --dry-run")  # fmt: skip
+    render = verbs.add_parser(
+        "render",
+        help="write the entries of sites into config.d",
+        epilog="example: gwms-bosco entry render nersc --dry-run",
+    )
     render.add_argument("sites", nargs="*", metavar="SITE", help="short name or file; all sites when left out")
     render.add_argument("--output", type=Path, metavar="DIR", help="write there, not to config.d")
     render.add_argument("--stdout", action="store_true", help="print the XML, write nothing")

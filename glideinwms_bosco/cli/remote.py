@@ -36,25 +36,39 @@ def add_commands(nouns: Any) -> None:
     verbs = nouns.add_parser("remote", help="the login node: install, test").add_subparsers(
         metavar="VERB", required=True
     )
-    deploys = verbs.add_parser("deploy", help="install the bundle in an account",
-                               epilog="example: gwms-bosco remote deploy nersc:cmspilot --key ~/.ssh/nersc")  # fmt: skip
+    deploys = verbs.add_parser(
+        "deploy",
+        help="install the bundle in an account",
+        epilog="example: gwms-bosco remote deploy nersc:cmspilot --key ~/.ssh/nersc",
+    )
     _account_options(deploys)
     deploys.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
     deploys.add_argument("--adopt", action="store_true", help="rename a `glite` folder that is not ours, and go on")
     deploys.set_defaults(run=_deploy)
-    test = verbs.add_parser("test", help="run a real job through schedd, ssh and batch system, as the schedd's user",
-                            epilog="example: gwms-bosco remote test nersc:cmspilot --key ~/.ssh/nersc")  # fmt: skip
+    test = verbs.add_parser(
+        "test",
+        help="run a real job through schedd, ssh and batch system, as the schedd's user",
+        epilog="example: gwms-bosco remote test nersc:cmspilot --key ~/.ssh/nersc",
+    )
     _account_options(test)
     test.add_argument("--entry", metavar="NAME", help="entry whose submit attributes are used (default: the first)")
     test.add_argument("--jobs", type=int, default=1, help="how many at once (default: %(default)s)")
     test.add_argument("--exit-code", type=int, default=0, help="what the job ends with (default: %(default)s)")
     test.add_argument("--run-s", type=int, default=0, help="seconds the job runs (default: %(default)s)")
-    test.add_argument("--timeout", type=int, default=DEFAULT_TEST_TIMEOUT_S, metavar="S",
-                      help="give up, which is a failure, after this many seconds (default: %(default)s)")  # fmt: skip
+    test.add_argument(
+        "--timeout",
+        type=int,
+        default=DEFAULT_TEST_TIMEOUT_S,
+        metavar="S",
+        help="give up, which is a failure, after this many seconds (default: %(default)s)",
+    )
     test.add_argument("--keep", action="store_true", help="keep the test's folder")
     test.set_defaults(run=_test)
-    client = verbs.add_parser("ssh-config", help="write the factory's ssh client configuration for all sites",
-                              epilog="example: gwms-bosco remote ssh-config")  # fmt: skip
+    client = verbs.add_parser(
+        "ssh-config",
+        help="write the factory's ssh client configuration for all sites",
+        epilog="example: gwms-bosco remote ssh-config",
+    )
     client.add_argument("--stdout", action="store_true", help="print it, write nothing")
     client.set_defaults(run=_ssh_config)
 
@@ -75,8 +89,10 @@ def _deploy(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(asdict(report))
         return EXIT_OK
-    print(f"{report.action}: {report.account} has bundle {report.digest[:_DIGEST_SHOWN]} "
-          f"(HTCondor {bundle.manifest.htcondor_version}, {bundle.manifest.batch_system})")  # fmt: skip
+    print(
+        f"{report.action}: {report.account} has bundle {report.digest[:_DIGEST_SHOWN]} "
+        f"(HTCondor {bundle.manifest.htcondor_version}, {bundle.manifest.batch_system})"
+    )
     if report.previous_digest and report.previous_digest != report.digest:
         print(f"before: {report.previous_digest[:_DIGEST_SHOWN]}")
     print(f"sent: {output.counted(report.files_sent, 'file')}, {report.bytes_sent} bytes compressed")
@@ -88,13 +104,24 @@ def _deploy(args: argparse.Namespace) -> int:
 def _test(args: argparse.Namespace) -> int:
     settings = load_settings()
     if not 1 <= args.jobs <= MAX_JOBS or not 0 <= args.exit_code <= 255 or not 0 <= args.run_s <= MAX_TEST_RUN_S:
-        raise UsageError("jobs, exit code or run time out of range",
-                         f"1 to {MAX_JOBS} jobs, exit code 0 to 255, at most {MAX_TEST_RUN_S} s")
+        raise UsageError(
+            "jobs, exit code or run time out of range",
+            f"1 to {MAX_JOBS} jobs, exit code 0 to 255, at most {MAX_TEST_RUN_S} s",
+        )
     site, account = find_account(args.account, settings)
     check_client_configuration(login_endpoint(site, account), *client_files(settings.state_dir))
     folder = _test_folder(settings, site.short_name)
-    plan = TestPlan(site, account, _entry(site, args.entry), folder, secrets.token_hex(8), _key(args), args.jobs,
-                    args.exit_code, args.run_s)  # fmt: skip
+    plan = TestPlan(
+        site,
+        account,
+        _entry(site, args.entry),
+        folder,
+        secrets.token_hex(8),
+        _key(args),
+        args.jobs,
+        args.exit_code,
+        args.run_s,
+    )
     begun = time.monotonic()
 
     def report(proc: int, sentence: str) -> None:
@@ -117,8 +144,16 @@ def _test(args: argparse.Namespace) -> int:
 def _print_test(args: argparse.Namespace, plan: TestPlan, jobs: list[JobState], passed: bool) -> None:
     kept = str(plan.folder) if args.keep or not passed else None
     if args.json:
-        output.print_json({"site": plan.site.short_name, "account": plan.account.name, "entry": plan.entry.name,
-                           "passed": passed, "folder": kept, "jobs": [asdict(job) for job in jobs]})  # fmt: skip
+        output.print_json(
+            {
+                "site": plan.site.short_name,
+                "account": plan.account.name,
+                "entry": plan.entry.name,
+                "passed": passed,
+                "folder": kept,
+                "jobs": [asdict(job) for job in jobs],
+            }
+        )
         return
     failed = [job for job in jobs if job.failure is not None]
     nodes: dict[str, int] = {}
@@ -128,8 +163,11 @@ def _print_test(args: argparse.Namespace, plan: TestPlan, jobs: list[JobState], 
     for job in failed:
         print(f"failed: {job.batch_id or 'no remote job'}: {job.failure}")
     where = ", ".join(f"{count} on {node}" for node, count in sorted(nodes.items()))
-    print(f"{'passed' if passed else 'FAILED'}: {len(jobs) - len(failed)} of {output.counted(len(jobs), 'job')} as {plan.account.user}, "
-          f"exit code {plan.exit_code}, output back{f'; ran {where}' if where else ''}")  # fmt: skip
+    if passed:
+        what = f"ran as {plan.account.user}, exit code {plan.exit_code} and output came back"
+        print(f"passed: {output.counted(len(jobs), 'job')} {what}; {where}")
+    else:
+        print(f"FAILED: {len(failed)} of {output.counted(len(jobs), 'job')}")
     if kept:
         print(f"files of the test: {kept}")
 
@@ -141,16 +179,20 @@ def _test_folder(settings: Settings, name: str) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
     except OSError as err:
-        raise UsageError(f"{settings.state_dir}: cannot be written: {err.strerror}",
-                         "run this as the schedd's user, or set GWMS_BOSCO_STATE") from None
+        raise UsageError(
+            f"{settings.state_dir}: cannot be written: {err.strerror}",
+            "run this as the schedd's user, or set GWMS_BOSCO_STATE",
+        ) from None
 
 
 def _entry(site: SiteDescription, name: Optional[str]) -> Entry:
     for entry in site.entries:
         if name is None or entry.name == name:
             return entry
-    raise UsageError(f"site {site.short_name} has no entry {name!r}",
-                     f"its entries are: {', '.join(entry.name for entry in site.entries)}")
+    raise UsageError(
+        f"site {site.short_name} has no entry {name!r}",
+        f"its entries are: {', '.join(entry.name for entry in site.entries)}",
+    )
 
 
 def _key(args: argparse.Namespace) -> Optional[Path]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from glideinwms_bosco.bundle import site_request
 from glideinwms_bosco.cli.settings import Settings
 from glideinwms_bosco.entry.render import render_site
 from glideinwms_bosco.entry.submit import submit_problems
-from glideinwms_bosco.errors import Problem, RemoteError, SiteFileError, UsageError
+from glideinwms_bosco.errors import BundleError, Problem, RemoteError, SiteFileError, UsageError
 from glideinwms_bosco.remote.connection import Endpoint
 from glideinwms_bosco.remote.factory_ssh import FactorySsh, render_factory_ssh
 from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
@@ -58,6 +59,7 @@ def checked_sites(paths: Sequence[Path]) -> tuple[tuple[SiteDescription, ...], t
     for site in sites:
         problems.extend(submit_problems(site))
         problems.extend(_host_key_problems(site))
+        problems.extend(_bundle_problems(site))
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(problems))
     for site in sites:
@@ -84,8 +86,7 @@ def _host_key_problems(site: SiteDescription) -> list[Problem]:
     problems = []
     stops = [("login", site.login.host, site.login.port, site.login.host_keys)]
     stops += [
-        (f"login.jump_hosts[{i}]", jump.host, jump.port, jump.host_keys)
-        for i, jump in enumerate(site.login.jump_hosts)
+        (f"login.jump_hosts[{i}]", jump.host, jump.port, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)
     ]
     for where, host, port, keys in stops:
         for i, key in enumerate(keys):
@@ -95,6 +96,15 @@ def _host_key_problems(site: SiteDescription) -> list[Problem]:
                 field = f"{where}.host_keys[{i}]"
                 problems.append(Problem(site.file, site.line(field), field, err.message, err.hint))
     return problems
+
+
+def _bundle_problems(site: SiteDescription) -> list[Problem]:
+    """Settings of blah.config that the bundle makes itself, or that blahp could not read."""
+    try:
+        site_request(site)
+    except BundleError as err:
+        return [Problem(site.file, site.line("batch.settings"), "batch.settings", err.message, err.hint)]
+    return []
 
 
 def find_account(name: str, settings: Settings) -> tuple[SiteDescription, Account]:

@@ -21,19 +21,26 @@ def add_commands(nouns: Any) -> None:
     verbs = nouns.add_parser("site", help="check site files, propose host keys").add_subparsers(
         metavar="VERB", required=True
     )
-    check = verbs.add_parser("check", help="run every check, touch nothing",
-                             epilog="example: gwms-bosco site check nersc.yaml")  # fmt: skip
+    check = verbs.add_parser(
+        "check", help="run every check, touch nothing", epilog="example: gwms-bosco site check nersc.yaml"
+    )
     check.add_argument("sites", nargs="*", metavar="FILE", help="site file or short name; all sites when left out")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.set_defaults(run=_check)
-    keys = verbs.add_parser("hostkeys", help="ask a host for its keys and print them for a site file; writes nothing",
-                            epilog="example: gwms-bosco site hostkeys login.example.org")  # fmt: skip
+    keys = verbs.add_parser(
+        "hostkeys",
+        help="ask a host for its keys and print them for a site file; writes nothing",
+        epilog="example: gwms-bosco site hostkeys login.example.org",
+    )
     keys.add_argument("host", metavar="HOST", help="login or jump host")
     keys.add_argument("--port", type=int, default=DEFAULT_SSH_PORT, help="port of sshd (default: %(default)s)")
     keys.add_argument("--json", action="store_true", help="print the keys as JSON")
     keys.set_defaults(run=_hostkeys)
-    schema = verbs.add_parser("schema", help="print the JSON Schema of site files, for editors",
-                              epilog="example: gwms-bosco site schema > site.schema.json")  # fmt: skip
+    schema = verbs.add_parser(
+        "schema",
+        help="print the JSON Schema of site files, for editors",
+        epilog="example: gwms-bosco site schema > site.schema.json",
+    )
     schema.set_defaults(run=_schema)
 
 
@@ -47,8 +54,14 @@ def _check(args: argparse.Namespace) -> int:
         problems, status, entries = err.problems, EXIT_REFUSED, 0
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
-        output.print_json({"ok": status == EXIT_OK, "files": [str(path) for path in paths], "entries": entries,
-                           "problems": [asdict(problem) for problem in problems]})  # fmt: skip
+        output.print_json(
+            {
+                "ok": status == EXIT_OK,
+                "files": [str(path) for path in paths],
+                "entries": entries,
+                "problems": [asdict(problem) for problem in problems],
+            }
+        )
         return status
     output.print_problems(problems)
     warnings = output.counted(len(problems) - errors, "warning")
@@ -77,5 +90,3 @@ def _hostkeys(args: argparse.Namespace) -> int:
 def _schema(_args: argparse.Namespace) -> int:
     output.print_json(site_schema())
     return EXIT_OK
-
-

@@ -56,27 +56,34 @@ def _element(parent: etree._Element, tag: str, values: Iterable[tuple[str, Value
 
 def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
     accounts = site.accounts_of(entry)
-    element = _element(parent, "entry", (
-        ("name", entry.name),
-        ("auth_method", AUTH_METHOD),
-        ("bosco_dir", site.install.bosco_dir),
-        ("comment", entry.comment),
-        ("enabled", entry.enabled and site.enabled),
-        ("gatekeeper", gatekeeper(site, accounts[0])),
-        ("gridtype", gridtype(site)),
-        ("proxy_url", entry.proxy_url),
-        ("rsl", entry.rsl),
-        ("schedd_name", entry.schedd_name),
-        ("trust_domain", site.trust_domain),
-        ("verbosity", entry.verbosity),
-        ("work_dir", entry.work_dir),
-    ))  # fmt: skip
+    element = _element(
+        parent,
+        "entry",
+        (
+            ("name", entry.name),
+            ("auth_method", AUTH_METHOD),
+            ("bosco_dir", site.install.bosco_dir),
+            ("comment", entry.comment),
+            ("enabled", entry.enabled and site.enabled),
+            ("gatekeeper", gatekeeper(site, accounts[0])),
+            ("gridtype", gridtype(site)),
+            ("proxy_url", entry.proxy_url),
+            ("rsl", entry.rsl),
+            ("schedd_name", entry.schedd_name),
+            ("trust_domain", site.trust_domain),
+            ("verbosity", entry.verbosity),
+            ("work_dir", entry.work_dir),
+        ),
+    )
     _config(element, site, entry)
     allowed = entry.allow_frontends or _frontends_of_accounts(site, entry)
     parent_of_frontends = _element(element, "allow_frontends")
     for frontend in allowed:
-        _element(parent_of_frontends, "allow_frontend",
-                 (("name", frontend.name), ("security_class", frontend.security_class)))
+        _element(
+            parent_of_frontends,
+            "allow_frontend",
+            (("name", frontend.name), ("security_class", frontend.security_class)),
+        )
     attrs = _element(element, "attrs")
     for attr in entry_attrs(site, entry):
         _element(attrs, "attr", _attr_values(attr))
@@ -94,16 +101,24 @@ def _config(element: etree._Element, site: SiteDescription, entry: Entry) -> Non
         _element(per_frontends, "per_frontend", (("name", name), *_limit_values(limits)))
     _element(config, "release", (("max_per_cycle", entry.release.max_per_cycle), ("sleep", entry.release.sleep_s)))
     _element(config, "remove", (("max_per_cycle", entry.remove.max_per_cycle), ("sleep", entry.remove.sleep_s)))
-    _element(config, "restrictions", (
-        ("require_glidein_glexec_use", entry.restrictions.require_glidein_glexec_use),
-        ("require_voms_proxy", entry.restrictions.require_voms_proxy),
-    ))  # fmt: skip
-    submit = _element(config, "submit", (
-        ("cluster_size", entry.submit.cluster_size),
-        ("max_per_cycle", entry.submit.max_per_cycle),
-        ("sleep", entry.submit.sleep_s),
-        ("slots_layout", entry.submit.slots_layout),
-    ))  # fmt: skip
+    _element(
+        config,
+        "restrictions",
+        (
+            ("require_glidein_glexec_use", entry.restrictions.require_glidein_glexec_use),
+            ("require_voms_proxy", entry.restrictions.require_voms_proxy),
+        ),
+    )
+    submit = _element(
+        config,
+        "submit",
+        (
+            ("cluster_size", entry.submit.cluster_size),
+            ("max_per_cycle", entry.submit.max_per_cycle),
+            ("sleep", entry.submit.sleep_s),
+            ("slots_layout", entry.submit.slots_layout),
+        ),
+    )
     attrs = _element(submit, "submit_attrs")
     for name, value in submit_attrs(site, entry):
         _element(attrs, "submit_attr", (("name", name), ("value", value)))

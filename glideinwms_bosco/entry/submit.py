@@ -62,8 +62,10 @@ def submit_problems(site: SiteDescription) -> tuple[Problem, ...]:
 def _problem(site: SiteDescription, where: str, finding: Finding) -> Problem:
     field = f"{where}.{finding.field}"
     if finding.field in ("queue", "project", "extra_args"):
-        field = f"{where}.batch.{finding.field}" if f"{where}.batch.{finding.field}" in site.lines else (
-            f"batch.{finding.field}"
+        field = (
+            f"{where}.batch.{finding.field}"
+            if f"{where}.batch.{finding.field}" in site.lines
+            else (f"batch.{finding.field}")
         )
     return Problem(site.file, site.line(field), field, finding.message, finding.hint, finding.severity)
 
@@ -97,8 +99,10 @@ def grid_resource(site: SiteDescription, account: Account, key_file: Optional[Pa
     elif _KEY_PATH.fullmatch(str(key_file)):
         parts.append(f"--rgahp-key {key_file} --rgahp-nopass")
     else:
-        raise EntryError(f"the path of the key, {str(key_file)!r}, has a blank or special character",
-                         "remote_gahp cannot take it; move the key")
+        raise EntryError(
+            f"the path of the key, {str(key_file)!r}, has a blank or special character",
+            "remote_gahp cannot take it; move the key",
+        )
     if site.install.bosco_dir is not None:
         parts.append(f"--rgahp-glite ~/{site.install.bosco_dir}/glite")
     parts.append(gatekeeper(site, account))

@@ -8,6 +8,8 @@ They are imported when needed, so that everything else works on a machine withou
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +33,9 @@ _POLL_S = 1
 _LOST_CHECK_S = 60.0
 """How often the schedd is asked whether the jobs still exist: an event log on a full disk says nothing (s)."""
 
+MAX_LOG_BYTES = 1 << 20
+"""How much of the gridmanager's log is searched for a reason."""
+
 Report = Callable[[int, str], None]
 """Takes a job's number and a sentence about it."""
 
@@ -39,8 +44,10 @@ def _bindings() -> ModuleType:
     try:
         import htcondor2
     except ImportError:
-        raise ScheddError("HTCondor's Python bindings are not installed",
-                          "run this on the factory, where the package `condor` brings htcondor2") from None
+        raise ScheddError(
+            "HTCondor's Python bindings are not installed",
+            "run this on the factory, where the package `condor` brings htcondor2",
+        ) from None
     module: ModuleType = htcondor2
     return module
 
@@ -56,6 +63,31 @@ def _worded(what: str) -> Iterator[None]:
         text = " ".join(str(err).split()) or type(err).__name__
         hint = "is HTCondor running, CONDOR_CONFIG set, and this user the schedd's?"
         raise ScheddError(f"{what}: {text}", hint) from err
+
+
+class _GridmanagerLog:
+    """What the gridmanager has logged from now on, as far as this user may read it."""
+
+    def __init__(self, htcondor2: ModuleType) -> None:
+        # HTCondor 25 puts the user's name behind the configured name.
+        name = str(htcondor2.param.get("GRIDMANAGER_LOG", ""))
+        self._paths = [Path(name), Path(f"{name}.{getpass.getuser()}")] if name else []
+        self._from = {path: path.stat().st_size for path in self._paths if path.is_file()}
+
+    def text(self) -> str:
+        """The last part of it, MAX_LOG_BYTES at most; empty when it cannot be read, which only costs words."""
+        return "".join(self._tail(path) for path in self._paths)
+
+    def _tail(self, path: Path) -> str:
+        start = self._from.get(path, 0)
+        try:
+            with path.open("rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                # Smaller than before: it was rotated, and all of it is new.
+                stream.seek(max(start if size >= start else 0, size - MAX_LOG_BYTES))
+                return stream.read(MAX_LOG_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
 
 
 def run_test(plan: TestPlan, script: Path, timeout_s: float, report: Report) -> list[JobState]:
@@ -75,10 +107,11 @@ def run_test(plan: TestPlan, script: Path, timeout_s: float, report: Report) -> 
         schedd = htcondor2.Schedd()
     with _worded("the schedd does not take the test job"):
         cluster = int(schedd.submit(htcondor2.Submit(submit_description(plan, script)), count=plan.jobs).cluster())
+    gridmanager = _GridmanagerLog(htcondor2)
     report(-1, f"submitted as job {cluster} of the local schedd")
     jobs = {proc: JobState(proc) for proc in range(plan.jobs)}
     try:
-        _follow(htcondor2, schedd, cluster, plan, jobs, timeout_s, report)
+        _follow(htcondor2, schedd, cluster, plan, jobs, timeout_s, report, gridmanager)
     finally:
         if any(job.exit_code is None for job in jobs.values()):
             _remove(htcondor2, schedd, cluster)
@@ -93,12 +126,14 @@ def _follow(
     jobs: dict[int, JobState],
     timeout_s: float,
     report: Report,
+    gridmanager: _GridmanagerLog,
 ) -> None:
     begun = time.monotonic()
     next_check = begun + _LOST_CHECK_S
-    with _worded("the job event log cannot be read"), contextlib.closing(
-        htcondor2.JobEventLog(str(plan.folder / "log"))
-    ) as log:
+    with (
+        _worded("the job event log cannot be read"),
+        contextlib.closing(htcondor2.JobEventLog(str(plan.folder / "log"))) as log,
+    ):
         while any(not job.ended for job in jobs.values()):
             for event in log.events(stop_after=_POLL_S):
                 job = jobs.get(int(event.proc)) if int(event.cluster) == cluster else None
@@ -111,7 +146,7 @@ def _follow(
                     report(job.proc, sentence)
             now = time.monotonic()
             if now - begun > timeout_s:
-                _time_out(schedd, cluster, jobs, timeout_s)
+                _time_out(schedd, cluster, jobs, timeout_s, gridmanager.text())
             elif now > next_check:
                 next_check = now + _LOST_CHECK_S
                 _find_lost(schedd, cluster, jobs)
@@ -126,11 +161,13 @@ def _ads(schedd: Any, cluster: int) -> dict[int, dict[str, Any]]:
         return {int(ad["ProcId"]): dict(ad) for ad in schedd.query(constraint=f"ClusterId == {cluster}")}
 
 
-def _time_out(schedd: Any, cluster: int, jobs: dict[int, JobState], timeout_s: float) -> None:
+def _time_out(schedd: Any, cluster: int, jobs: dict[int, JobState], timeout_s: float, log: str) -> None:
     ads = _ads(schedd, cluster)
     for job in jobs.values():
         if not job.ended:
-            reason = waiting_reason(ads[job.proc]) if job.proc in ads else "it has left the schedd without an event"
+            reason = (
+                waiting_reason(ads[job.proc], log) if job.proc in ads else "it has left the schedd without an event"
+            )
             job.failure = f"not done after {timeout_s:.0f} s: {reason}"
 
 

@@ -161,17 +161,37 @@ def judge(job: JobState, plan: TestPlan, output: bytes, result: Optional[bytes])
         job.failure = f"ran as {job.user}, not as {plan.account.user}"
 
 
-def waiting_reason(ad: Mapping[str, Any]) -> str:
+_GAHP_ERROR = re.compile(r"Error starting .*?GAHP: (.*)")
+# What remote_gahp's ssh-agent prints around ssh's own message.
+_AGENT_NOISE = re.compile(r"Agent pid [0-9]+( killed)?")
+
+
+def gahp_error(log: str) -> Optional[str]:
+    """The last reason why no connection came up, from the text of a GridmanagerLog; None if it tells none.
+
+    Source: seen with HTCondor 23.9 and 25.14, where the job ad often says only that the resource is down.
+    """
+    found = _GAHP_ERROR.findall(log)
+    if not found:
+        return None
+    lines = (" ".join(_AGENT_NOISE.sub("", line).split()) for line in found[-1].split("\\n"))
+    # remote_gahp tries again by itself and ssh then says the same twice.
+    return " ".join(dict.fromkeys(line for line in lines if line)) or None
+
+
+def waiting_reason(ad: Mapping[str, Any], log: str) -> str:
     """Why a job is not done, in the gridmanager's words where it has any.
 
     Args:
         ad: the job's ClassAd from the schedd.
+        log: what the gridmanager has logged since the submission; may be empty.
     """
     for name in ("HoldReason", "GridResourceUnavailableReason"):
         if ad.get(name):
             return " ".join(str(ad[name]).split())
     if ad.get("GridResourceUnavailableTime"):
-        return "the gridmanager finds the grid resource unavailable and gives no reason; look into its GridmanagerLog"
+        reason = gahp_error(log) or "it gives no reason in its GridmanagerLog"
+        return f"the gridmanager finds the grid resource unavailable: {reason}"
     if ad.get("GridJobStatus"):
         return f"the remote batch system says {ad['GridJobStatus']}"
     if ad.get("GridJobId"):

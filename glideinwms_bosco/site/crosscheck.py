@@ -13,12 +13,30 @@ from glideinwms_bosco.site.model import Entry, Limits, SiteDescription
 # (glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate and .add).
 RESERVED_SUBMIT_ATTRS = frozenset(
     (
-        "universe", "grid_resource", "executable", "arguments", "environment", "transfer_input_files",
-        "encrypt_input_files", "copy_to_spool", "+scitokensfile", "log", "output", "error", "queue", "notification",
-        "should_transfer_files", "when_to_transfer_output", "transfer_executable", "stream_output", "stream_error",
-        "periodic_remove", "x509userproxy", "use_x509userproxy",
+        "universe",
+        "grid_resource",
+        "executable",
+        "arguments",
+        "environment",
+        "transfer_input_files",
+        "encrypt_input_files",
+        "copy_to_spool",
+        "+scitokensfile",
+        "log",
+        "output",
+        "error",
+        "queue",
+        "notification",
+        "should_transfer_files",
+        "when_to_transfer_output",
+        "transfer_executable",
+        "stream_output",
+        "stream_error",
+        "periodic_remove",
+        "x509userproxy",
+        "use_x509userproxy",
     )
-)  # fmt: skip
+)
 
 # glideinWMS puts published values into `eval "$var='value'"` and, unescaped, between double quotes of condor_config
 # (3.10 creation/web_base/condor_startup.sh, set_var).
@@ -58,8 +76,13 @@ def _at(site: SiteDescription, field: str, message: str, hint: str, severity: st
 
 def _short_name(site: SiteDescription) -> Iterator[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", site.short_name):
-        yield _at(site, "", f"the file's name {site.short_name!r} names the site in commands and in config.d and has "
-                  "unusual characters", "use letters, digits, dot, dash, underscore")
+        yield _at(
+            site,
+            "",
+            f"the file's name {site.short_name!r} names the site in commands and in config.d and has "
+            "unusual characters",
+            "use letters, digits, dot, dash, underscore",
+        )
 
 
 def _accounts(site: SiteDescription) -> Iterator[Problem]:
@@ -76,27 +99,38 @@ def _accounts(site: SiteDescription) -> Iterator[Problem]:
             message = f"remote_gahp of HTCondor before 25 refuses the user name {account.user!r} (it has a dot)"
             yield _at(site, f"{where}.user", message, "use HTCondor 25 on the factory", "warning")
     if len({account.user for account in site.accounts}) < len(site.accounts):
-        yield _at(site, "accounts", "two accounts have the same user and would share one install folder",
-                  "list each remote user once")
+        yield _at(
+            site,
+            "accounts",
+            "two accounts have the same user and would share one install folder",
+            "list each remote user once",
+        )
 
 
 def _host_keys(site: SiteDescription) -> Iterator[Problem]:
     if not site.enabled or not any(entry.enabled for entry in site.entries):
         return
     stops = [("login", site.login.host, site.login.host_keys)]
-    stops += [
-        (f"login.jump_hosts[{i}]", jump.host, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)
-    ]
+    stops += [(f"login.jump_hosts[{i}]", jump.host, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)]
     for where, host, keys in stops:
         if not keys:
-            yield _at(site, f"{where}.host_keys", f"no host key of {host} is pinned, and the site is enabled",
-                      f"`gwms-bosco site hostkeys {host}` proposes them")
+            yield _at(
+                site,
+                f"{where}.host_keys",
+                f"no host key of {host} is pinned, and the site is enabled",
+                f"`gwms-bosco site hostkeys {host}` proposes them",
+            )
 
 
 def _batch(site: SiteDescription) -> Iterator[Problem]:
     if site.batch.system == "sge" and "sge_rootpath" not in dict(site.batch.settings):
-        yield _at(site, "batch.settings", "sge_rootpath is not set; an ssh session has no SGE_ROOT, so blahp looks in "
-                  "/usr/local/sge/pro", "set batch.settings.sge_rootpath and sge_cellname", "warning")
+        yield _at(
+            site,
+            "batch.settings",
+            "sge_rootpath is not set; an ssh session has no SGE_ROOT, so blahp looks in /usr/local/sge/pro",
+            "set batch.settings.sge_rootpath and sge_cellname",
+            "warning",
+        )
 
 
 def _entries(site: SiteDescription) -> Iterator[Problem]:
@@ -106,8 +140,12 @@ def _entries(site: SiteDescription) -> Iterator[Problem]:
         where = f"entries[{i}]"
         if entry.name in names:
             first = site.line(f"entries[{names[entry.name]}].name")
-            yield _at(site, f"{where}.name", f"entry {entry.name!r} stands twice (first on line {first})",
-                      "entry names are unique in a factory")
+            yield _at(
+                site,
+                f"{where}.name",
+                f"entry {entry.name!r} stands twice (first on line {first})",
+                "entry names are unique in a factory",
+            )
         names.setdefault(entry.name, i)
         for j, name in enumerate(entry.accounts):
             if name not in known:
@@ -115,12 +153,21 @@ def _entries(site: SiteDescription) -> Iterator[Problem]:
         yield from _limits(site, where, entry)
         yield from _attrs(site, where, entry)
         if entry.walltime_s is not None and entry.walltime_s <= entry.walltime_margin_s:
-            yield _at(site, f"{where}.walltime", f"{entry.walltime_s} s is not more than the margin of "
-                      f"{entry.walltime_margin_s} s the pilot ends before the batch limit",
-                      "a longer walltime or a shorter walltime_margin")
+            yield _at(
+                site,
+                f"{where}.walltime",
+                f"{entry.walltime_s} s is not more than the margin of "
+                f"{entry.walltime_margin_s} s the pilot ends before the batch limit",
+                "a longer walltime or a shorter walltime_margin",
+            )
         if entry.cpus is None and not any(attr.name == "GLIDEIN_CPUS" for attr in entry.attrs):
-            yield _at(site, where, "neither `cpus` nor the attribute GLIDEIN_CPUS is set: the pilot offers one CPU",
-                      "set cpus", "warning")
+            yield _at(
+                site,
+                where,
+                "neither `cpus` nor the attribute GLIDEIN_CPUS is set: the pilot offers one CPU",
+                "set cpus",
+                "warning",
+            )
 
 
 def _limits(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
@@ -131,8 +178,12 @@ def _limits(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem
     ]
     for name, limits in blocks:
         if limits.glideins is not None and limits.idle is not None and limits.idle > limits.glideins:
-            yield _at(site, f"{where}.limits.{name}.idle", f"{limits.idle} idle pilots are more than the "
-                      f"{limits.glideins} glideins allowed", "lower idle or raise glideins")
+            yield _at(
+                site,
+                f"{where}.limits.{name}.idle",
+                f"{limits.idle} idle pilots are more than the {limits.glideins} glideins allowed",
+                "lower idle or raise glideins",
+            )
 
 
 def _attrs(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
@@ -142,8 +193,12 @@ def _attrs(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]
             yield _at(site, field, "is empty", "give it a value or remove it")
         unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
         if unsafe:
-            yield _at(site, field, f"{unsafe[0]!r} in the value would break the pilot's shell scripts or its HTCondor "
-                      "configuration", "remove it")
+            yield _at(
+                site,
+                field,
+                f"{unsafe[0]!r} in the value would break the pilot's shell scripts or its HTCondor configuration",
+                "remove it",
+            )
         if attr.type == "expr" and "'" in attr.value:
             yield _at(site, field, "a single quote would break the pilot's shell scripts", "use double quotes")
         if attr.type == "int" and not re.fullmatch(r"-?[0-9]+", attr.value):

@@ -168,8 +168,20 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
 
 def _entry(data: Mapping[str, Any]) -> Entry:
     batch, limits = data.get("batch", {}), data.get("limits", {})
-    plain = ("enabled", "comment", "cpus", "memory_mb", "nodes", "gpus", "whole_node", "work_dir", "proxy_url",
-             "verbosity", "rsl", "schedd_name")
+    plain = (
+        "enabled",
+        "comment",
+        "cpus",
+        "memory_mb",
+        "nodes",
+        "gpus",
+        "whole_node",
+        "work_dir",
+        "proxy_url",
+        "verbosity",
+        "rsl",
+        "schedd_name",
+    )
     margin = data.get("walltime_margin")
     return Entry(
         name=data["name"],

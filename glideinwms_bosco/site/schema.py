@@ -38,9 +38,7 @@ def site_schema() -> Mapping[str, Any]:
 def schema_problems(source: YamlSource, schema: Optional[Mapping[str, Any]] = None) -> list[Problem]:
     """Find everything the schema (the site file's, unless another is given) refuses, in the order of the file."""
     validator = Draft7Validator(site_schema() if schema is None else schema)
-    problems = [
-        problem for error in validator.iter_errors(source.data) for problem in _problems(error, source)
-    ]
+    problems = [problem for error in validator.iter_errors(source.data) for problem in _problems(error, source)]
     return sorted(set(problems), key=lambda problem: (problem.line, problem.field, problem.message))
 
 

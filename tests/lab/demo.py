@@ -70,9 +70,10 @@ def run(lab: Lab) -> str:
     say("5. The factory entry.")
     step(lab, "entry", "render", "demo")
     say("6. A real job: schedd, remote_gahp, ssh, blahp, Slurm, worker node and back, exit code 3 and its output too.")
-    test = step(lab, "remote", "test", f"demo:{ACCOUNT}", "--key", key_of(ACCOUNT), "--exit-code", "3",
-                "--timeout", "120")  # fmt: skip
-    node = re.search(r"ran 1 on (\S+)", test)
+    test = step(
+        lab, "remote", "test", f"demo:{ACCOUNT}", "--key", key_of(ACCOUNT), "--exit-code", "3", "--timeout", "120"
+    )
+    node = re.search(r"; 1 on (\S+)", test)
     if node is None:
         raise DemoError("the test does not say where the job ran")
     return node[1]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of, pin
+from tests.lab.sites import run_test
 
 DEMO = Path(__file__).parents[2] / "factory_configs" / "sites" / "demo.yaml"
 ACCOUNTS = ("pilot", "pilot2")
@@ -27,14 +27,6 @@ def demo(lab: Lab) -> Iterator[Lab]:
     for account in ACCOUNTS:
         gwms_bosco(lab, "remote", "deploy", f"demo:{account}", "--key", key_of(account))
     yield lab
-
-
-def run_test(lab: Lab, account: str, *options: str, timeout_s: int = 180) -> dict[str, object]:
-    """Run `remote test` and return its JSON; it may have failed."""
-    done = gwms_bosco(lab, "remote", "test", account, "--key", key_of(account.rpartition(":")[2]), "--json",
-                      "--timeout", str(timeout_s), *options, check=False, timeout=timeout_s + 60.0)  # fmt: skip
-    result: dict[str, object] = json.loads(done.stdout) if done.stdout else {"passed": False, "stderr": done.stderr}
-    return {**result, "status": done.returncode}
 
 
 def logins(lab: Lab) -> int:
@@ -55,21 +47,27 @@ def await_true(condition: Callable[[], bool], what: str, deadline_s: float = 60.
 def test_job_runs_on_a_worker_as_the_account_and_its_exit_code_comes_back(
     demo: Lab, account: str, exit_code: int
 ) -> None:
-    result = run_test(demo, f"demo:{account}", "--exit-code", str(exit_code))
+    result = run_test(demo, f"demo:{account}", "--exit-code", str(exit_code), key=account)
     assert result["passed"], result
-    (job,) = result["jobs"]  # type: ignore[misc]
+    (job,) = result["jobs"]
     assert job["node"] in ("worker1", "worker2")
     assert job["exit_code"] == exit_code
     assert job["user"] == account
 
 
-def test_wrong_exit_code_fails_the_test(demo: Lab) -> None:
-    """The test can fail: a job that ends with 97 because its input is missing, is told apart from one that ends with 0."""
-    result = run_test(demo, "demo:pilot", "--entry", "CMSHTPC_Demo_Cluster", "--run-s", "0", timeout_s=1)
+def test_time_out_is_a_failure_with_the_gridmanager_s_reason(demo: Lab) -> None:
+    result = run_test(demo, "demo:pilot", "--run-s", "100", timeout_s=1)
     assert not result["passed"]
     assert result["status"] == 3
-    (job,) = result["jobs"]  # type: ignore[misc]
+    (job,) = result["jobs"]
     assert "not done after 1 s: " in job["failure"]
+
+
+def test_key_that_is_not_accepted_is_shown_as_the_gridmanager_s_reason(demo: Lab) -> None:
+    result = run_test(demo, "demo:pilot", key="pilot2", timeout_s=25)
+    assert not result["passed"]
+    (job,) = result["jobs"]
+    assert "Permission denied" in job["failure"]
 
 
 def test_many_jobs_at_once_share_two_ssh_connections(demo: Lab) -> None:
@@ -78,7 +76,6 @@ def test_many_jobs_at_once_share_two_ssh_connections(demo: Lab) -> None:
     result = run_test(demo, "demo:pilot", "--jobs", str(MANY_JOBS), "--exit-code", "3", timeout_s=300)
     assert result["passed"], result
     jobs = result["jobs"]
-    assert isinstance(jobs, list)
     assert len(jobs) == MANY_JOBS
     assert {job["exit_code"] for job in jobs} == {3}
     assert logins(demo) - before == 2
@@ -101,10 +98,16 @@ def submit_sleepers(lab: Lab, jobs: int) -> str:
         "universe = grid",
         f"grid_resource = batch slurm --rgahp-key {key_of('pilot')} --rgahp-nopass --rgahp-glite ~/bosco-cms/glite "
         "pilot@login",
-        "executable = /bin/sleep", "transfer_executable = False", "arguments = 250",
-        "output = out.$(Process)", "error = err.$(Process)", "log = sleepers.log",
-        "should_transfer_files = YES", "when_to_transfer_output = ON_EXIT", f"queue {jobs}",
-    ]  # fmt: skip
+        "executable = /bin/sleep",
+        "transfer_executable = False",
+        "arguments = 250",
+        "output = out.$(Process)",
+        "error = err.$(Process)",
+        "log = sleepers.log",
+        "should_transfer_files = YES",
+        "when_to_transfer_output = ON_EXIT",
+        f"queue {jobs}",
+    ]
     lab.write_file("factory", "/home/factory/sleepers.sub", "\n".join(lines) + "\n", "factory:factory")
     return lab.run("factory", ["condor_submit", "-terse", "sleepers.sub"], user="factory").stdout.split(".")[0]
 
@@ -120,8 +123,10 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) 
     demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
     await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
     # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
-    demo.run("login", ["sh", "-c", "kill $(cat /run/slurmctld.pid); while pgrep -x slurmctld; do sleep 0.1; done; "
-                       "slurmctld -c"])  # fmt: skip
+    demo.run(
+        "login",
+        ["sh", "-c", "kill $(cat /run/slurmctld.pid); while pgrep -x slurmctld; do sleep .1; done; slurmctld -c"],
+    )
     rows: list[list[str]] = []
 
     def all_ended() -> bool:
@@ -139,5 +144,7 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) 
 def test_nothing_of_a_test_stays_in_the_schedd(demo: Lab) -> None:
     """Also after a test that gave up: its jobs are removed, on both sides."""
     run_test(demo, "demo:pilot", "--run-s", "250", timeout_s=20)
-    await_true(lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue")
+    await_true(
+        lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue"
+    )
     await_true(lambda: slurm_jobs(demo) == [], "no job in Slurm")

@@ -57,7 +57,11 @@ def test_slurm_maps_everything_in_a_fixed_order() -> None:
 def test_whole_nodes_name_hosts_and_their_size() -> None:
     request = ResourceRequest(cpus=16, nodes=2, whole_node=True)
     assert attrs("slurm", request) == {
-        "+WholeNodes": "True", "+HostNumber": "2", "+HostSMPSize": "16", "+SMPGranularity": "16"}  # fmt: skip
+        "+WholeNodes": "True",
+        "+HostNumber": "2",
+        "+HostSMPSize": "16",
+        "+SMPGranularity": "16",
+    }
 
 
 @pytest.mark.parametrize(("walltime_s", "runtime"), [(1, "60"), (60, "60"), (61, "120"), (7200, "7200")])

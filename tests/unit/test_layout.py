@@ -39,7 +39,9 @@ def imported_rooms(tree: ast.AST, package: str = "glideinwms_bosco") -> Iterator
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [f"{node.module}.{alias.name}" if node.module == package else str(node.module) for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == package else str(node.module) for alias in node.names
+            ]
         for name in names:
             parts = name.split(".")
             if parts[0] == package and len(parts) > 1:

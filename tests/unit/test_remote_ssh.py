@@ -166,30 +166,31 @@ def test_unknown_key_is_an_authentication_error(loopback_sshd: LoopbackSshd, tmp
 
 def test_unknown_user_is_an_authentication_error(loopback_sshd: LoopbackSshd) -> None:
     endpoint = dataclasses.replace(loopback_sshd.endpoint, user="no.such-user")
-    with pytest.raises(AuthenticationError, match=r"no\.such-user@"), SshSession(
-        Connection(endpoint, (), loopback_sshd.key_file)
+    with (
+        pytest.raises(AuthenticationError, match=r"no\.such-user@"),
+        SshSession(Connection(endpoint, (), loopback_sshd.key_file)),
     ):
         pass
 
 
 def test_missing_key_file_is_named(loopback_sshd: LoopbackSshd, tmp_path: Path) -> None:
-    with pytest.raises(AuthenticationError, match="key file"), SshSession(
-        Connection(loopback_sshd.endpoint, (), tmp_path / "missing")
+    with (
+        pytest.raises(AuthenticationError, match="key file"),
+        SshSession(Connection(loopback_sshd.endpoint, (), tmp_path / "missing")),
     ):
         pass
 
 
 def test_closed_port_is_unreachable(loopback_sshd: LoopbackSshd) -> None:
     endpoint = dataclasses.replace(loopback_sshd.endpoint, port=free_port())
-    with pytest.raises(UnreachableError, match="refuses the connection"), SshSession(
-        Connection(endpoint, (), loopback_sshd.key_file)
+    with (
+        pytest.raises(UnreachableError, match="refuses the connection"),
+        SshSession(Connection(endpoint, (), loopback_sshd.key_file)),
     ):
         pass
 
 
-def test_without_key_and_agent_nothing_is_tried(
-    loopback_sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_key_and_agent_nothing_is_tried(loopback_sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with pytest.raises(AuthenticationError, match="no ssh agent"), SshSession(Connection(loopback_sshd.endpoint)):
         pass
@@ -239,8 +240,9 @@ def test_jump_host_with_wrong_key_is_the_one_named(
 ) -> None:
     connection = through(jump_sshd, loopback_sshd)
     jump = dataclasses.replace(jump_sshd.endpoint, host_keys=(make_key(tmp_path / "other"),))
-    with pytest.raises(HostKeyError, match=f"site hostkeys 127.0.0.1 --port {jump_sshd.port}"), SshSession(
-        dataclasses.replace(connection, jumps=(jump,))
+    with (
+        pytest.raises(HostKeyError, match=f"site hostkeys 127.0.0.1 --port {jump_sshd.port}"),
+        SshSession(dataclasses.replace(connection, jumps=(jump,))),
     ):
         pass
 

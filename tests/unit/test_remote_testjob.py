@@ -24,8 +24,17 @@ OUTPUT = b"node worker1\nuser pilot\nword abc\n"
 
 def plan(folder: Path, **changes: Any) -> TestPlan:
     site = changed_site(folder, "cpus: 8\n", "cpus: 8\n    submit_attrs: {+remote_cerequirements: 'x == 1'}\n")
-    return TestPlan(**{"site": site, "account": site.accounts[0], "entry": site.entries[0], "folder": folder,
-                       "word": "abc", "key_file": Path("/k"), **changes})  # fmt: skip
+    return TestPlan(
+        **{
+            "site": site,
+            "account": site.accounts[0],
+            "entry": site.entries[0],
+            "folder": folder,
+            "word": "abc",
+            "key_file": Path("/k"),
+            **changes,
+        }
+    )
 
 
 def ended(exit_code: Optional[int] = 0) -> JobState:
@@ -110,15 +119,29 @@ def test_batch_id_is_what_the_remote_operator_knows(grid_job_id: str, words: str
 
 REASONS: list[tuple[dict[str, Any], str]] = [
     ({"HoldReason": "no queue"}, "no queue"),
-    ({"GridResourceUnavailableReason": "Failed to start GAHP:\nlogin: Permission denied"}, "Failed to start GAHP: login: "
-     "Permission denied"),
-    ({"GridResourceUnavailableTime": 5}, "GridmanagerLog"),
+    (
+        {"GridResourceUnavailableReason": "Failed to start GAHP:\nlogin: Permission denied"},
+        "Failed to start GAHP: login: Permission denied",
+    ),
+    ({"GridResourceUnavailableTime": 5}, "unavailable: it gives no reason"),
     ({"GridJobStatus": "IDLE", "GridJobId": "x"}, "says IDLE"),
     ({"GridJobId": "x"}, "no state of it"),
     ({}, "has not handed it"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("ad", "words"), REASONS)
 def test_time_out_names_the_gridmanager_s_own_reason(ad: dict[str, Any], words: str) -> None:
-    assert words in waiting_reason(ad)
+    assert words in waiting_reason(ad, "")
+
+
+def test_time_out_names_what_ssh_said_to_the_gridmanager() -> None:
+    """The line is one of HTCondor 23.9's, where the job ad itself gave no reason."""
+    log = (
+        "11/20/26 11:23:10 [438] Error starting --rgahp-key GAHP: old\n"
+        "11/20/26 11:23:21 [438] Error starting --rgahp-key GAHP: Agent pid 455 killed\\nAgent pid 466\\n"
+        "pilot@login: Permission denied (publickey).\\nAgent pid 466 killed\\n\n"
+        "11/20/26 11:23:21 [438] resource --rgahp-key is still down\n"
+    )
+    reason = waiting_reason({"GridResourceUnavailableTime": 5}, log)
+    assert reason.endswith("unavailable: pilot@login: Permission denied (publickey).")

@@ -24,9 +24,15 @@ REFUSED = {
     "walltime too long": ("48h", "999d", 16, "entries[0].walltime", "between 1 second and 366 days"),
     "walltime within its margin": ("48h", "30m", 16, "entries[0].walltime", "walltime_margin"),
     "project with a blank": ("queue: normal", "project: a b", 11, "batch.project", "'a b' is not allowed"),
-    "queue with a quote": ("queue: normal", "queue: \"n'\"", 11, "batch.queue", "is not allowed"),
+    "queue with a quote": ("queue: normal", 'queue: "n\'"', 11, "batch.queue", "is not allowed"),
     "queue with a newline": ("queue: normal", 'queue: "n\\nm"', 11, "batch.queue", "control character"),
-    "extra option with a semicolon": ("queue: normal", "extra_args: ['--x=1;id']", 11, "batch.extra_args[0]", "allowed"),
+    "extra option with a semicolon": (
+        "queue: normal",
+        "extra_args: ['--x=1;id']",
+        11,
+        "batch.extra_args[0]",
+        "allowed",
+    ),
     "extra option with a dollar": ("queue: normal", "extra_args: ['--x=$HOME']", 11, "batch.extra_args[0]", "allowed"),
     "bosco_dir outside home": ("entries:", "install: {bosco_dir: ../x}\nentries:", 12, "install.bosco_dir", "allowed"),
     "IPv6 login host": ("login.example.org", '"::1"', 4, "login.host", "no IPv6 literal"),
@@ -36,22 +42,47 @@ REFUSED = {
     "port out of range": ("host: login.example.org", "port: 70000\n  host: h", 4, "login.port", "at most 65535"),
     "unknown batch system": ("system: slurm", "system: cobalt", 10, "batch.system", "one of: slurm, pbs"),
     "unknown account": ("cpus: 8", "accounts: [x]", 14, "entries[0].accounts[0]", "known: pilot"),
-    "idle above glideins": ("cpus: 8", "limits: {per_entry: {glideins: 5, idle: 6}}", 14,
-                            "entries[0].limits.per_entry.idle", "lower idle"),
-    "reserved submit attribute": ("cpus: 8", "submit_attrs: {Grid_Resource: x}", 14,
-                                  "entries[0].submit_attrs.Grid_Resource", "stops reconfig"),
-    "quote in an attribute": ("cpus: 8", "attrs: {A: \"it's\"}", 14, "entries[0].attrs.A", "break the pilot"),
+    "idle above glideins": (
+        "cpus: 8",
+        "limits: {per_entry: {glideins: 5, idle: 6}}",
+        14,
+        "entries[0].limits.per_entry.idle",
+        "lower idle",
+    ),
+    "reserved submit attribute": (
+        "cpus: 8",
+        "submit_attrs: {Grid_Resource: x}",
+        14,
+        "entries[0].submit_attrs.Grid_Resource",
+        "stops reconfig",
+    ),
+    "quote in an attribute": ("cpus: 8", 'attrs: {A: "it\'s"}', 14, "entries[0].attrs.A", "break the pilot"),
     "empty attribute": ("cpus: 8", 'attrs: {A: ""}', 14, "entries[0].attrs.A", "is empty"),
     "text as int attribute": ("cpus: 8", "attrs: {A: {value: x, type: int}}", 14, "entries[0].attrs.A", "whole number"),
-    "unpublished variable": ("cpus: 8", "attrs: {A: {value: x, publish: false, const: false}}", 14,
-                             "entries[0].attrs.A", "reconfig refuses"),
+    "unpublished variable": (
+        "cpus: 8",
+        "attrs: {A: {value: x, publish: false, const: false}}",
+        14,
+        "entries[0].attrs.A",
+        "reconfig refuses",
+    ),
     "attribute block without value": ("cpus: 8", "attrs: {A: {valu: x}}", 14, "entries[0].attrs.A.valu", "'value'"),
-    "two HTCondor sources": ("entries:", "install: {htcondor: {root: /, tarball: /x}}\nentries:", 12,
-                             "install.htcondor.tarball", "unknown field"),
-    "tarball without sha256": ("entries:", "install: {htcondor: {tarball: /x}}\nentries:", 12,
-                               "install.htcondor.sha256", "missing"),
+    "two HTCondor sources": (
+        "entries:",
+        "install: {htcondor: {root: /, tarball: /x}}\nentries:",
+        12,
+        "install.htcondor.tarball",
+        "unknown field",
+    ),
+    "tarball without sha256": (
+        "entries:",
+        "install: {htcondor: {tarball: /x}}\nentries:",
+        12,
+        "install.htcondor.sha256",
+        "missing",
+    ),
     "entry name with a slash": ("Test_Entry", "a/b", 13, "entries[0].name", "is not allowed"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -85,7 +116,10 @@ def test_reports_all_errors_in_one_run(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(VALID.replace("cpus: 8", "cpus: x").replace("48h", "48 hrs").replace("slurm", "cobalt"))
     assert [problem.field for problem in problems_of(path)] == [
-        "batch.system", "entries[0].cpus", "entries[0].walltime"]  # fmt: skip
+        "batch.system",
+        "entries[0].cpus",
+        "entries[0].walltime",
+    ]
 
 
 def test_values_follow_yaml_1_2(tmp_path: Path) -> None:
