@@ -2,14 +2,16 @@
 # The one front door. `make help` lists what there is.
 
 PYTHON ?= python3
+AS_ROOT := $(filter 0,$(shell id -u))
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Tests and demo leave no compiled files in the checkout, which the lab mounts read-only.
 export PYTHONDONTWRITEBYTECODE := 1
 
-SHELL_FILES = $(shell git ls-files --cached --others --exclude-standard | xargs -r -d '\n' grep -lE -m1 '^\#!(/usr/bin/env |/bin/|/usr/bin/)(sh|bash|bats)' 2>/dev/null)
+FILES = git ls-files --cached --others --exclude-standard
+SHELL_FILES = $(shell { $(FILES) '*.sh'; $(FILES) | xargs -r -d '\n' grep -lEm1 '^\#!(/usr/bin/env |/bin/)(ba)?sh'; } | grep -v '[.]py$$' | sort -u)
 
-.PHONY: help demo test lint unit lab bench lab-up lab-down lab-shell clean
+.PHONY: help demo test lint unit lab lab-next bench lab-up lab-down lab-shell clean
 
 help:
 	@echo 'make demo                a real job from a site file to a worker node, step by step (needs root)'
@@ -22,7 +24,7 @@ help:
 demo:
 	@$(PYTHON) -m tests.lab.demo
 
-test: lint unit lab
+test: lint unit lab lab-next
 
 # Debian packages first: `python3 -m venv` is one of them.
 $(VENV)/.done: setup.cfg tests/bootstrap.sh
@@ -37,12 +39,18 @@ lint: $(VENV)/.done
 	$(BIN)/mypy
 	shellcheck $(SHELL_FILES)
 
+# As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
 unit: $(VENV)/.done
-	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
-	bats tests/shell
+	$(if $(AS_ROOT),GWMS_TEST_CONDOR_ROOT=$$($(PYTHON) -m tests.lab rootfs)) $(BIN)/pytest tests/unit $(PYTEST_ARGS)
 
 lab: $(VENV)/.done
 	$(BIN)/pytest tests/lab $(PYTEST_ARGS)
+
+# HTCondor 25, Slurm 26, OpenSSH 10.6 (Debian testing). The suite moves, so a failure here is a warning.
+lab-next: $(VENV)/.done
+	@$(if $(AS_ROOT),GWMS_LAB_PROFILE=next $(BIN)/pytest -q tests/lab/test_main_job.py -k 'exit_code or reason' || \
+	echo 'WARNING: the main job does not pass on Debian testing; Debian 13 is the gate',\
+	echo 'lab-next skipped: the lab needs root')
 
 bench: $(VENV)/.done
 	$(BIN)/python -m tests.bench

@@ -13,7 +13,6 @@ missing=
 need ssh openssh-client
 need sshd openssh-server
 need shellcheck shellcheck
-need bats bats
 need busybox busybox
 need mmdebstrap mmdebstrap
 need ip iproute2

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
-from glideinwms_bosco.batch.model import SHORT_OPTION, BatchSystem
+from glideinwms_bosco.batch.model import SHORT_OPTION, BatchSystem, Finding, ResourceRequest, SubmitAttr
 
 
 class Lsf(BatchSystem):
@@ -13,5 +14,18 @@ class Lsf(BatchSystem):
 
     name: ClassVar[str] = "lsf"
     remote_commands: ClassVar[tuple[str, ...]] = ("bsub", "bjobs", "bkill", "lsid")
+    runtime_unit_s: ClassVar[int] = 60
     extra_arg: ClassVar[str] = SHORT_OPTION
-    extra_arg_example: ClassVar[str] = "-G groupname"
+    extra_arg_example: ClassVar[str] = "-M 4000"
+
+    def _findings(self, request: ResourceRequest) -> Iterator[Finding]:
+        if request.memory_mb is not None:
+            yield Finding(
+                "memory_mb",
+                "blahp does not pass memory to LSF; it is only published",
+                "ask for it by extra_args, for example `-M 4000`",
+                "warning",
+            )
+
+    def _limits(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
+        return (attr for attr in super()._limits(request) if attr.name != "request_memory")

@@ -55,6 +55,8 @@ class BatchSystem:
     name: ClassVar[str]
     remote_commands: ClassVar[tuple[str, ...]]
     """Commands that must exist on the login host."""
+    runtime_unit_s: ClassVar[int] = 1
+    """blahp divides the wall time by this and drops the rest; 59 s of minutes would become 0, no limit at all."""
     extra_arg: ClassVar[str]
     """Regular expression one extra argument must match."""
     extra_arg_example: ClassVar[str]
@@ -104,7 +106,8 @@ class BatchSystem:
         if request.gpus:
             yield SubmitAttr("request_gpus", str(request.gpus))
         if request.walltime_s is not None:
-            yield SubmitAttr("batch_runtime", str(request.walltime_s))
+            units = -(-request.walltime_s // self.runtime_unit_s)
+            yield SubmitAttr("batch_runtime", str(units * self.runtime_unit_s))
 
     def _where(self, request: ResourceRequest) -> Iterator[SubmitAttr]:
         if request.queue is not None:

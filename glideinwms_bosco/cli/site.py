@@ -12,6 +12,7 @@ from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_f
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError
 from glideinwms_bosco.remote.hostkeys import scan_host_keys
+from glideinwms_bosco.site.fields import as_markdown, site_fields
 from glideinwms_bosco.site.model import DEFAULT_SSH_PORT
 from glideinwms_bosco.site.schema import site_schema
 
@@ -42,6 +43,17 @@ def add_commands(nouns: Any) -> None:
         epilog="example: gwms-bosco site schema > site.schema.json",
     )
     schema.set_defaults(run=_schema)
+    fields = verbs.add_parser(
+        "fields",
+        help="list every field of a site file as a Markdown table",
+        epilog="example: gwms-bosco site fields",
+    )
+    fields.set_defaults(run=_fields)
+
+
+def _fields(_args: argparse.Namespace) -> int:
+    print(as_markdown(site_fields()), end="")
+    return EXIT_OK
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -105,10 +105,11 @@ def _worded(error: ValidationError, base: PathKey) -> Iterator[tuple[PathKey, st
 
 def _described(schema: Mapping[str, Any], name: str) -> str:
     found: Mapping[str, Any] = schema.get("properties", {}).get(name, {})
-    return str(found.get("description") or _resolved(found).get("description", name))
+    return str(found.get("description") or resolved(found).get("description", name))
 
 
-def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The definition that a `$ref` names, or the schema itself."""
     target: Any = site_schema()
     for part in str(schema.get("$ref", "")).split("/")[1:]:
         target = target[part]

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
@@ -21,7 +22,7 @@ from tests.lab.settings import BASE_HOSTS, LabError
 NO_ROOT = "bundle, deploy, redeploy, job and lab are not measured: the lab needs root (network name spaces, mounts)"
 
 
-def _lab_sections() -> Iterator[Section]:
+def _lab_sections() -> Generator[Section, None, None]:
     """Measure what needs the lab; it is taken down whatever happens.
 
     Raises:
@@ -45,7 +46,7 @@ def _lab_sections() -> Iterator[Section]:
         lab.down()
 
 
-def _sections() -> Iterator[Section]:
+def _sections() -> Generator[Section, None, None]:
     yield rendering.measure()
     if os.geteuid() == 0:
         yield from _lab_sections()
@@ -58,10 +59,12 @@ def main(args: Optional[Sequence[str]] = None) -> int:
     as_json = parser.parse_args(args).json
     report = {}
     try:
-        for section in _sections():
-            report[section.title] = [figure.as_json() for figure in section.figures]
-            if not as_json:
-                print(table([section]), flush=True)
+        # Closed at once also when interrupted while printing: closing takes the lab down.
+        with contextlib.closing(_sections()) as sections:
+            for section in sections:
+                report[section.title] = [figure.as_json() for figure in section.figures]
+                if not as_json:
+                    print(table(section), flush=True)
     except (LabError, BenchError, BoscoError) as error:
         print(f"bench failed: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 
 from tests.bench.figures import Figure, Section
-from tests.bench.workplace import COMMAND, DEADLINE_S, FOLDER, SITE, SITE_FILE, USER, Workplace
+from tests.bench.workplace import COMMAND, DEADLINE_S, FOLDER, SITE, SITE_FILE, Workplace
+from tests.lab.operator import USER
 from tests.lab.settings import CHECKOUT_IN_HOST
 
 ROUNDS = 5
@@ -22,8 +23,9 @@ def measure(place: Workplace) -> tuple[Section, float]:
     Raises:
         LabError: a command failed.
     """
-    start = Figure("gwms-bosco --version: start-up",
-                   [place.measure([COMMAND, "--version"]).seconds for _ in range(ROUNDS)])  # fmt: skip
+    start = Figure(
+        "gwms-bosco --version: start-up", [place.measure([COMMAND, "--version"]).seconds for _ in range(ROUNDS)]
+    )
     build = [COMMAND, "bundle", "build", SITE.name, "--output", ARCHIVE]
     whole = Figure("bundle build, the command", [place.measure(build).seconds for _ in range(ROUNDS)])
     argv = ["python3", "-m", "tests.bench.inside", SITE_FILE, str(ROUNDS)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
 Result = TypeVar("Result")
 
 _WHAT_CHARS = 42
-_FIGURE_CHARS = 23
-_INSTEAD_CHARS = 44
+_FIGURE_CHARS = 21
+_INSTEAD_CHARS = 36
 
 
 class BenchError(Exception):
@@ -95,18 +95,14 @@ def _row(figure: Figure) -> str:
     text = shown(figure.value, figure.unit)
     if len(figure.values) > 1 and figure.unit == "s":
         text += f" ({min(figure.values):.2f}-{max(figure.values):.2f})"
-    instead = ""
+    row = f"  {figure.what:<{_WHAT_CHARS}} {text:<{_FIGURE_CHARS}} "
     if figure.instead_value is not None:
         instead = f"{figure.instead}: {shown(figure.instead_value, figure.unit)}"
-    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} x"
-    cells = (f"  {figure.what:<{_WHAT_CHARS}}", f"{text:<{_FIGURE_CHARS}}", f"{instead:<{_INSTEAD_CHARS}}",
-             f"{ratio:>8}", f" {figure.note}")  # fmt: skip
-    return " ".join(cells).rstrip()
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} x"
+        row += f"{instead:<{_INSTEAD_CHARS}} {ratio:>7}  "
+    return (row + figure.note).rstrip()
 
 
-def table(sections: Iterable[Section]) -> str:
-    """Write sections as readable text: median (lowest-highest), the alternative, the ratio to it."""
-    lines: list[str] = []
-    for section in sections:
-        lines += [section.title, *(_row(figure) for figure in section.figures), ""]
-    return "\n".join(lines)
+def table(section: Section) -> str:
+    """Write a section as readable text: median (lowest-highest), the alternative, the ratio to it."""
+    return "\n".join([section.title, *map(_row, section.figures), ""])

@@ -9,24 +9,25 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from glideinwms_bosco.bundle import build_bundle
-from glideinwms_bosco.cli.bundle import bundle_request
+from glideinwms_bosco.cli.bundle import bundle_of
+from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.site.load import load_site
-from glideinwms_bosco.site.source import HTCondorSource
 from tests.bench.figures import timed
 
 
 def main(site_file: str, rounds: int) -> None:
     """Build and pack the site's bundle from the host's HTCondor and print how long each took."""
-    request = bundle_request(load_site(Path(site_file))[0])
+    settings, (site, _warnings) = load_settings(), load_site(Path(site_file))
     build_s, pack_s = [], []
     with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "bundle.tar.gz")
         for _ in range(rounds):
-            took_s, bundle = timed(lambda: build_bundle(HTCondorSource(root="/"), request))
+            took_s, bundle = timed(partial(bundle_of, site, settings))
             build_s.append(took_s)
-            pack_s.append(timed(lambda found=bundle: found.write_archive(Path(folder, "bundle.tar.gz")))[0])  # type: ignore[misc]
+            pack_s.append(timed(partial(bundle.write_archive, archive))[0])
     print(json.dumps({"build_s": build_s, "pack_s": pack_s}))
 
 

@@ -30,7 +30,10 @@ def measure(place: Workplace) -> Section:
             raise BenchError(f"the test job failed: {result}")
         for event, times_s in seen.items():
             times_s.append(result["jobs"][0]["times_s"][event])
-    return Section("One job, `remote test`, seconds after its submission (lab knobs: short HTCondor intervals)", (
-        Figure("accepted by Slurm", seen["accepted"]),
-        Figure("ended, exit code and output back", seen["ended"]),
-    ))  # fmt: skip
+    return Section(
+        "One job, `remote test`, seconds after its submission (lab knobs: short HTCondor intervals)",
+        (
+            Figure("accepted by Slurm", seen["accepted"]),
+            Figure("ended, exit code and output back", seen["ended"]),
+        ),
+    )

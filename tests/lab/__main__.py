@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line of the lab: `python3 -m tests.lab up|down|status|ensure|exec|shell`."""
+"""Command line of the lab: `python3 -m tests.lab up|down|status|rootfs|ensure|exec|shell`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     nouns.add_parser("up", help="bring the lab up, or say that it is")
     nouns.add_parser("down", help="remove every trace but the cached root file systems")
     nouns.add_parser("status", help="one line per host; exit status 0 if the lab is up")
+    nouns.add_parser("rootfs", help="print the folder of the factory's root file system, built if it is missing")
     nouns.add_parser("ensure", help="start an extra host").add_argument("extra", choices=EXTRA_HOSTS)
     for verb, text in (("shell", "a login shell in a host"), ("exec", "run a command: exec HOST -- CMD...")):
         sub = nouns.add_parser(verb, help=text)
@@ -64,6 +65,8 @@ def main(args: Optional[Sequence[str]] = None) -> int:
             lab.down()
         elif options.verb == "ensure":
             lab.ensure(options.extra)
+        elif options.verb == "rootfs":
+            print(lab.provide_rootfs("factory"))
         elif options.verb == "status":
             for host, how in lab.status().items():
                 print(f"{host:13} {how}")

@@ -97,6 +97,13 @@ class Lab:
             rootfs.build(self.settings, recipe)
         return after
 
+    def provide_rootfs(self, host: str) -> Path:
+        """Build what a host stands on unless the cache has it, and return its root directory."""
+        _require_root()
+        recipe = self.settings.recipe(host)
+        rootfs.build(self.settings, recipe)
+        return rootfs.rootfs_path(self.settings, recipe) / "root"
+
     def _start_hosts(self, names: Iterable[str]) -> None:
         """Start hosts side by side; their network name spaces exist."""
         self.settings.shared_dir.mkdir(exist_ok=True)

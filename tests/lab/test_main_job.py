@@ -93,7 +93,7 @@ def slurm_jobs(lab: Lab) -> list[str]:
 
 
 def submit_sleepers(lab: Lab, jobs: int) -> str:
-    """Submit jobs as the factory submits pilots, without an output file whose absence would hold them; their cluster."""
+    """Submit jobs as the factory submits pilots, with no output file whose absence would hold them; their cluster."""
     lines = [
         "universe = grid",
         f"grid_resource = batch slurm --rgahp-key {key_of('pilot')} --rgahp-nopass --rgahp-glite ~/bosco-cms/glite "

@@ -19,7 +19,7 @@ FULL = ResourceRequest(
 PLAIN = {
     "slurm": {"+NodeNumber": "8", "+SMPGranularity": "8", "request_memory": "2000", "batch_runtime": "7200"},
     "pbs": {"+NodeNumber": "8", "+SMPGranularity": "8", "request_memory": "2000", "batch_runtime": "7200"},
-    "lsf": {"+NodeNumber": "8", "+SMPGranularity": "8", "request_memory": "2000", "batch_runtime": "7200"},
+    "lsf": {"+NodeNumber": "8", "+SMPGranularity": "8", "batch_runtime": "7200"},
     "sge": {"+NodeNumber": "8", "batch_runtime": "7200"},
     "condor": {"+NodeNumber": "8", "request_memory": "2000", "batch_runtime": "7200"},
 }
@@ -65,9 +65,10 @@ def test_whole_nodes_name_hosts_and_their_size() -> None:
 
 
 @pytest.mark.parametrize(("walltime_s", "runtime"), [(1, "60"), (60, "60"), (61, "120"), (7200, "7200")])
-def test_slurm_rounds_wall_time_up_to_minutes(walltime_s: int, runtime: str) -> None:
-    """blahp would cut 59 s to `-t 0`, which Slurm takes as no limit."""
-    assert attrs("slurm", ResourceRequest(walltime_s=walltime_s))["batch_runtime"] == runtime
+@pytest.mark.parametrize("system", ["slurm", "lsf"])
+def test_wall_time_is_rounded_up_to_minutes(system: str, walltime_s: int, runtime: str) -> None:
+    """blahp would cut 59 s to 0 minutes, which Slurm takes as no limit."""
+    assert attrs(system, ResourceRequest(walltime_s=walltime_s))["batch_runtime"] == runtime
 
 
 REFUSED = [
@@ -97,6 +98,7 @@ def test_refuses_what_it_cannot_express(system: str, request_: ResourceRequest, 
 WARNED = [
     ("sge", ResourceRequest(memory_mb=2000), "memory_mb"),
     ("sge", ResourceRequest(project="m1"), "project"),
+    ("lsf", ResourceRequest(memory_mb=2000), "memory_mb"),
     ("pbs", ResourceRequest(gpus=1), "gpus"),
 ]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -179,28 +180,36 @@ def test_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "entries" in json.loads(capsys.readouterr().out)["properties"]
 
 
-def test_sigpipe_is_no_traceback(host: Path) -> None:
+def test_sigpipe_is_no_traceback() -> None:
     command = f"{sys.executable} -m glideinwms_bosco.cli.main site schema | true"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT, timeout=30)
     assert done.stderr == ""
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    parser = build_parser()
     shown = 0
-    for noun in _choices(parser):
-        for verb, command in _choices(_choices(parser)[noun]).items():
+    for noun, verbs in _commands(build_parser()).items():
+        for verb, command in _commands(verbs).items():
             assert f"example: gwms-bosco {noun} {verb}" in command.format_help()
             shown += 1
     assert shown >= 8
 
 
-def _choices(parser: object) -> dict[str, object]:
-    (action,) = [action for action in parser._actions if action.dest != "help" and action.choices]  # type: ignore[attr-defined]
-    return dict(action.choices)
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The sub-commands of a parser; argparse has no public way to ask for them."""
+    (found,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found.choices)
 
 
-def test_shipped_example_lacks_nothing_but_its_host_keys(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_field_reference_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/site-file.md ends with the table that `gwms-bosco site fields` prints."""
+    assert main(["site", "fields"]) == OK
+    table = capsys.readouterr().out
+    assert "| `login.jump_hosts[].host` (required) |" in table
+    assert (ROOT / "docs" / "site-file.md").read_text(encoding="utf-8").endswith(table)
+
+
+def test_shipped_example_lacks_nothing_but_its_host_keys(capsys: pytest.CaptureFixture[str]) -> None:
     for path in (ROOT / "factory_configs" / "sites").glob("*.yaml"):
         main(["site", "check", str(path), "--json"])
         problems = json.loads(capsys.readouterr().out)["problems"]
