@@ -52,10 +52,7 @@ class Lab:
         """
         _require_root()
         steps = Steps(self._say)
-        packages = rootfs.missing_tools()
-        if packages:
-            with steps.step(f"install on this machine: {' '.join(packages)}"):
-                rootfs.install_tools(packages)
+        self._provide_tools(steps)
         with state.locked(self.settings.state_dir, create=True):
             found = state.read(self.settings.state_dir)
             if self.is_up():
@@ -74,6 +71,13 @@ class Lab:
                 self._forget()
                 raise
             steps.total(f"lab {self.name} is up, profile {self.profile}")
+
+    def _provide_tools(self, steps: Steps) -> None:
+        """Install what the machine itself lacks for a lab."""
+        packages = rootfs.missing_tools()
+        if packages:
+            with steps.step(f"install on this machine: {' '.join(packages)}"):
+                rootfs.install_tools(packages)
 
     def _up(self, steps: Steps) -> None:
         began = state.LabState(self.profile, ())
@@ -100,6 +104,7 @@ class Lab:
     def provide_rootfs(self, host: str) -> Path:
         """Build what a host stands on unless the cache has it, and return its root directory."""
         _require_root()
+        self._provide_tools(Steps(self._say))
         recipe = self.settings.recipe(host)
         rootfs.build(self.settings, recipe)
         return rootfs.rootfs_path(self.settings, recipe) / "root"

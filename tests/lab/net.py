@@ -65,5 +65,7 @@ def pids(netns: str) -> list[int]:
 
 
 def remove(names: Iterable[str]) -> None:
-    """Remove network name spaces; their cards and bridges go with them."""
-    _batch(f"netns delete {name}" for name in names)
+    """Remove network name spaces; their cards and bridges go with them. None: `ip` may not even be installed yet."""
+    lines = [f"netns delete {name}" for name in names]
+    if lines:
+        _batch(lines)
