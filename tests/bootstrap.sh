@@ -14,6 +14,7 @@ need ssh openssh-client
 need sshd openssh-server
 need shellcheck shellcheck
 need busybox busybox
+need tcsh tcsh
 need mmdebstrap mmdebstrap
 need ip iproute2
 need patchelf patchelf

@@ -22,18 +22,8 @@ TREE = f"{FOLDER}/tree"
 PLAIN = "plain"
 REMOTE_SUMS = "manifest.sha256sums"
 DEPLOY = [COMMAND, "remote", "deploy", SITE.name, "--key", key_of(ACCOUNT), "--json"]
-TAR = [
-    "bash",
-    "-o",
-    "pipefail",
-    "-c",
-    'tar -cz -C "$1" . | ssh -F "$2" "$3" "mkdir $4 && tar -xz -C $4"',
-    "bash",
-    TREE,
-    SSH_CONFIG,
-    LOGIN_ALIAS,
-    PLAIN,
-]
+_TAR = 'set -o pipefail; tar -cz -C "$1" . | ssh -F "$2" "$3" "mkdir $4 && tar -xz -C $4"'
+TAR = ["bash", "-c", _TAR, "bash", TREE, SSH_CONFIG, LOGIN_ALIAS, PLAIN]
 RSYNC = ["rsync", "-rlpt", "--itemize-changes", "-e", f"ssh -F {SSH_CONFIG}", f"{TREE}/", f"{LOGIN_ALIAS}:{PLAIN}/"]
 
 

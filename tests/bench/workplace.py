@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glideinwms_bosco.remote.connection import Connection, Endpoint, render_known_hosts, render_ssh_config
-from tests.bench.figures import timed
+from tests.bench.figures import BenchError, timed
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, USER, host_keys, key_of, prepare_factory
 from tests.lab.settings import CHECKOUT_IN_HOST
@@ -92,7 +92,9 @@ class Workplace:
         log = self.lab.read_file("login", "/var/log/sshd.log")
         # Source: proc(5), /proc/net/dev: the ninth number of an interface is the bytes it has sent.
         card = re.search(r"^\s*eth0:((?:\s+[0-9]+)+)", self.lab.read_file("factory", "/proc/net/dev"), re.MULTILINE)
-        sent = int(card[1].split()[8]) if card else 0
+        if card is None:
+            raise BenchError("the factory has no network card eth0")
+        sent = int(card[1].split()[8])
         return log.count("Accepted publickey for "), log.count("Starting session: command for "), sent
 
     def empty_account(self, folder: str) -> None:
