@@ -62,7 +62,7 @@ def _installed() -> HTCondorSource:
 
 def _build(args: argparse.Namespace) -> int:
     settings = load_settings()
-    site = checked_sites([find_site_file(args.site, settings)])[0][0]
+    site = checked_sites([find_site_file(args.site, settings)]).sites[0]
     bundle = bundle_of(site, settings)
     path = args.output or settings.state_dir / "bundles" / f"{bundle.digest}{ARCHIVE_SUFFIX}"
     try:
@@ -82,7 +82,7 @@ def _show(args: argparse.Namespace) -> int:
         _print(load_bundle(Path(args.bundle)), args.json)
         return EXIT_OK
     settings = load_settings()
-    site = checked_sites([find_site_file(args.bundle, settings)])[0][0]
+    site = checked_sites([find_site_file(args.bundle, settings)]).sites[0]
     _print(bundle_of(site, settings), args.json)
     return EXIT_OK
 

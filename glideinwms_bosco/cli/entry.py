@@ -11,7 +11,7 @@ from typing import Any
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_files
 from glideinwms_bosco.cli.settings import load_settings
-from glideinwms_bosco.entry.render import file_name, render_site
+from glideinwms_bosco.entry.render import file_name
 from glideinwms_bosco.entry.write import write_entry_file
 from glideinwms_bosco.errors import EXIT_OK
 
@@ -35,22 +35,20 @@ def add_commands(nouns: Any) -> None:
 def _render(args: argparse.Namespace) -> int:
     settings = load_settings()
     paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
-    sites, _warnings = checked_sites(paths)
-    # All of them before the first is written: a site that cannot be rendered leaves everything as it was.
-    rendered = [(file_name(site, settings.order), render_site(site), len(site.entries)) for site in sites]
+    checked = checked_sites(paths)
     folder = args.output or settings.config_d
     report: list[dict[str, Any]] = []
-    for name, text, entries in rendered:
+    for site, text in zip(checked.sites, checked.entry_xml):
         if args.stdout:
             sys.stdout.write(text.decode("utf-8"))
             continue
-        path = folder / name
+        path = folder / file_name(site, settings.order)
         if args.dry_run:
             same = path.is_file() and path.read_bytes() == text
             action = "unchanged" if same else "would write"
         else:
             action = "written" if write_entry_file(path, text) else "unchanged"
-        report.append({"file": str(path), "entries": entries, "action": action})
+        report.append({"file": str(path), "entries": len(site.entries), "action": action})
     if args.json:
         output.print_json(report)
     else:

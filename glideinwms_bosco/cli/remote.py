@@ -211,7 +211,7 @@ def _key(args: argparse.Namespace) -> Optional[Path]:
 
 def _ssh_config(args: argparse.Namespace) -> int:
     settings = load_settings()
-    sites, _warnings = checked_sites(site_files(settings))
+    sites = checked_sites(site_files(settings)).sites
     config, known_hosts = client_files(settings.state_dir)
     files = factory_ssh(sites, known_hosts)
     if args.stdout:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glideinwms_bosco.bundle import site_request
@@ -45,14 +46,21 @@ def find_site_file(name: str, settings: Settings) -> Path:
     raise UsageError(f"no site {name!r} in {settings.sites_dir}", f"known sites: {known}")
 
 
-def checked_sites(paths: Sequence[Path]) -> tuple[tuple[SiteDescription, ...], tuple[Problem, ...]]:
-    """Load site files and run every check that touches nothing: fields, batch system, entry XML, ssh configuration.
+@dataclass(frozen=True)
+class Checked:
+    """Sites that passed every check, the warnings, and the entry XML of each site, in the same order."""
 
-    Returns:
-        The sites, and the warnings.
+    sites: tuple[SiteDescription, ...]
+    warnings: tuple[Problem, ...]
+    entry_xml: tuple[bytes, ...]
+
+
+def checked_sites(paths: Sequence[Path]) -> Checked:
+    """Load site files and run every check that touches nothing: fields, batch system, entry XML, ssh configuration.
 
     Raises:
         SiteFileError: with all problems of all files.
+        RemoteError: two sites contradict each other about one host.
     """
     sites, warnings = load_sites(paths)
     problems = list(warnings)
@@ -62,10 +70,8 @@ def checked_sites(paths: Sequence[Path]) -> tuple[tuple[SiteDescription, ...], t
         problems.extend(_bundle_problems(site))
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(problems))
-    for site in sites:
-        render_site(site)
     factory_ssh(sites, Path("/known_hosts"))
-    return sites, tuple(problems)
+    return Checked(sites, tuple(problems), tuple(render_site(site) for site in sites))
 
 
 def factory_ssh(sites: Sequence[SiteDescription], known_hosts: Path) -> FactorySsh:
@@ -115,8 +121,7 @@ def find_account(name: str, settings: Settings) -> tuple[SiteDescription, Accoun
         SiteFileError: the site file has problems.
     """
     site_name, _, account_name = name.partition(":")
-    sites, _warnings = checked_sites([find_site_file(site_name, settings)])
-    site = sites[0]
+    site = checked_sites([find_site_file(site_name, settings)]).sites[0]
     if not account_name and len(site.accounts) > 1:
         names = ", ".join(f"{site_name}:{account.name}" for account in site.accounts)
         raise UsageError(f"site {site_name} has several accounts", f"name one of: {names}")

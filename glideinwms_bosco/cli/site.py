@@ -60,8 +60,8 @@ def _check(args: argparse.Namespace) -> int:
     settings = load_settings()
     paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
     try:
-        sites, problems = checked_sites(paths)
-        status, entries = EXIT_OK, sum(len(site.entries) for site in sites)
+        checked = checked_sites(paths)
+        problems, status, entries = checked.warnings, EXIT_OK, sum(len(site.entries) for site in checked.sites)
     except SiteFileError as err:
         problems, status, entries = err.problems, EXIT_REFUSED, 0
     errors = sum(problem.severity == "error" for problem in problems)

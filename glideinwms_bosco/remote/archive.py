@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 from collections.abc import Sequence
 
 from glideinwms_bosco.bundle.model import Bundle
-
-# Level 6 of 9: what the last levels save of 3.5 MB is less than the time they take.
-_GZIP_LEVEL = 6
+from glideinwms_bosco.bundle.pack import compressed
 
 
 def pack_files(bundle: Bundle, paths: Sequence[str]) -> bytes:
@@ -23,4 +20,4 @@ def pack_files(bundle: Bundle, paths: Sequence[str]) -> bytes:
             member.size = len(bundle.files[path].content)
             member.mode = bundle.files[path].mode
             archive.addfile(member, io.BytesIO(bundle.files[path].content))
-    return gzip.compress(raw.getvalue(), _GZIP_LEVEL, mtime=0)
+    return compressed(raw.getvalue())

@@ -106,14 +106,7 @@ def _walltime_problems(source: YamlSource) -> list[Problem]:
 
 def _site(source: YamlSource) -> SiteDescription:
     data = source.data
-    lines = {dotted(path): line for path, line in source.lines()}
     defaults: Mapping[str, Any] = data.get("defaults", {})
-    entries = []
-    for i, own in enumerate(data["entries"]):
-        entries.append(_entry(_merged(defaults, own)))
-        for path, line in source.lines():
-            if path[:1] == ("defaults",) and len(path) > 1:
-                lines.setdefault(dotted(("entries", i, *path[1:])), line)
     return SiteDescription(
         name=data["site"],
         resource=data.get("resource", data["site"]),
@@ -121,7 +114,7 @@ def _site(source: YamlSource) -> SiteDescription:
         login=_login(data["login"]),
         accounts=tuple(Account(**{"name": account["user"], **account}) for account in data["accounts"]),
         batch=_batch(data["batch"]),
-        entries=tuple(entries),
+        entries=tuple(_entry(_merged(defaults, own)) for own in data["entries"]),
         enabled=data.get("enabled", True),
         cms_site=data.get("cms_site"),
         country=data.get("country"),
@@ -131,8 +124,18 @@ def _site(source: YamlSource) -> SiteDescription:
         runtime=data.get("runtime", {}),
         network=data.get("network", {}),
         file=source.file,
-        lines=lines,
+        lines=_lines(source),
     )
+
+
+def _lines(source: YamlSource) -> dict[str, int]:
+    """Dotted path -> line; what an entry takes from `defaults` stands where `defaults` says it."""
+    lines = {dotted(path): line for path, line in source.lines()}
+    inherited = [(path[1:], line) for path, line in source.lines() if path[:1] == ("defaults",) and len(path) > 1]
+    for i in range(len(source.data["entries"])):
+        for path, line in inherited:
+            lines.setdefault(dotted(("entries", i, *path)), line)
+    return lines
 
 
 def _login(data: Mapping[str, Any]) -> Login:

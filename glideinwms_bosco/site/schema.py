@@ -35,9 +35,14 @@ def site_schema() -> Mapping[str, Any]:
     return schema
 
 
+@cache
+def _site_validator() -> Draft7Validator:
+    return Draft7Validator(site_schema())
+
+
 def schema_problems(source: YamlSource, schema: Optional[Mapping[str, Any]] = None) -> list[Problem]:
     """Find everything the schema (the site file's, unless another is given) refuses, in the order of the file."""
-    validator = Draft7Validator(site_schema() if schema is None else schema)
+    validator = _site_validator() if schema is None else Draft7Validator(schema)
     problems = [problem for error in validator.iter_errors(source.data) for problem in _problems(error, source)]
     return sorted(set(problems), key=lambda problem: (problem.line, problem.field, problem.message))
 

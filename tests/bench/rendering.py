@@ -84,7 +84,7 @@ def _split(paths: list[Path]) -> tuple[Figure, ...]:
         sites, _warnings = part("  load: YAML, schema, model, cross checks", lambda: load_sites(paths))
         sources = part("    of it YAML", lambda: [YamlSource(path) for path in paths])
         part("    of it JSON Schema", partial(_all, schema_problems, sources))
-        part("  load and all checks, trial rendering too", lambda: checked_sites(paths))
+        part("  load, all checks, render", lambda: checked_sites(paths))
         part("  render, to memory", partial(_all, render_site, sites))
     return tuple(Figure(what, values) for what, values in parts.items())
 

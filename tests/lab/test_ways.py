@@ -51,7 +51,7 @@ def test_jump_host_with_another_key_is_refused(lab: Lab) -> None:
 def test_keys_of_the_caller_s_agent_serve(lab: Lab) -> None:
     site = LabSite("agent")
     site.add(lab)
-    script = f'ssh-add -q {key_of("pilot")} && exec gwms-bosco remote deploy agent'
+    script = f"ssh-add -q {key_of('pilot')} && exec gwms-bosco remote deploy agent"
     done = lab.run("factory", ["ssh-agent", "sh", "-c", script], user=USER)
     assert done.stdout.startswith("installed: pilot@login:22 has bundle ")
 
@@ -75,5 +75,3 @@ def test_progress_bar_is_for_terminals_only(lab: Lab) -> None:
         assert bool(re.search("\x1b\\[", shown)) == on_terminal
         assert ("sending" in shown) == on_terminal
         assert "installed: pilot@login:22" in shown
-
-
