@@ -16,37 +16,6 @@ EXIT_USAGE = 2
 EXIT_REMOTE = 3
 
 
-class BoscoError(Exception):
-    """Root of all errors of the project.
-
-    Attributes:
-        message: one line, what is wrong and where (`file:line` for input files).
-        hint: one line, what to do about it; empty when the message says it all.
-    """
-
-    exit_status: ClassVar[int] = EXIT_REFUSED
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
-
-
-class UsageError(BoscoError):
-    """The call itself is wrong: an unknown site name, options that exclude each other."""
-
-    exit_status = EXIT_USAGE
-
-
-class SettingsError(BoscoError):
-    """gwms-bosco.yaml or an environment variable cannot be used."""
-
-    exit_status = EXIT_USAGE
-
-
 @dataclass(frozen=True)
 class Problem:
     """One finding about an input file.
@@ -74,16 +43,65 @@ class Problem:
         return f"{where}: {self.severity}: {field}{self.message}{hint}"
 
 
+class BoscoError(Exception):
+    """Root of all errors of the project.
+
+    Attributes:
+        message: one line, what is wrong and where (`file:line` for input files).
+        hint: one line, what to do about it; empty when the message says it all.
+    """
+
+    exit_status: ClassVar[int] = EXIT_REFUSED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The findings of an error about an input file; empty for any other."""
+        return ()
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(BoscoError):
+    """The call itself is wrong: an unknown site name, options that exclude each other."""
+
+    exit_status = EXIT_USAGE
+
+
+class SettingsError(BoscoError):
+    """gwms-bosco.yaml or an environment variable cannot be used."""
+
+    exit_status = EXIT_USAGE
+
+
+class FileProblemsError(BoscoError):
+    """An input file has problems; all of them are in `problems`, in the order of the file."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self._problems = problems
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All findings."""
+        return self._problems
+
+
+class SettingsFileError(FileProblemsError, SettingsError):
+    """gwms-bosco.yaml has problems."""
+
+
 class SiteError(BoscoError):
     """A site description is refused (room `site`)."""
 
 
-class SiteFileError(SiteError):
-    """A site file has problems; all of them are in `problems`, in the order of the file."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
+class SiteFileError(FileProblemsError, SiteError):
+    """A site file has problems."""
 
 
 class BatchError(BoscoError):

@@ -167,7 +167,6 @@ class _Builder:
             glibc_min=highest_glibc(self._elf.values()),
             system_libraries=tuple(sorted(name for name in needed if f"lib/{name}" not in self._files)),
             remote_commands=self._layout.remote_commands,
-            remote_perl_modules=self._layout.remote_perl_modules,
             known_limits=self._layout.known_limits,
             repairs=tuple(self._repairs),
             files=files,

@@ -42,7 +42,6 @@ class BatchLayout:
     settings: tuple[tuple[str, str], ...] = ()
     bin_path_key: str = ""
     remote_commands: tuple[str, ...] = ("awk", "bash", "sed")
-    remote_perl_modules: tuple[str, ...] = ()
     known_limits: tuple[str, ...] = ()
 
 

@@ -83,7 +83,7 @@ class Manifest:
         architecture: `uname -m` spelling.
         glibc_min: "x.y", highest GLIBC_x.y symbol version of all ELF files.
         system_libraries: sonames the remote machine must have.
-        remote_commands, remote_perl_modules: what the login node must have beside its batch system.
+        remote_commands: what the login node must have beside its batch system.
         known_limits: defects that remain, one line each.
 
     Raises:
@@ -101,7 +101,6 @@ class Manifest:
     glibc_min: str
     system_libraries: tuple[str, ...]
     remote_commands: tuple[str, ...]
-    remote_perl_modules: tuple[str, ...]
     known_limits: tuple[str, ...]
     repairs: tuple[Repair, ...]
     files: tuple[FileEntry, ...]
@@ -180,7 +179,7 @@ def _refuse_constant(name: str) -> None:
 
 _NESTED: dict[str, type[Any]] = {"repairs": Repair, "files": FileEntry, "links": LinkEntry}
 _INTEGERS = ("format_version", "mode", "size")
-_LISTS = ("system_libraries", "remote_commands", "remote_perl_modules", "known_limits")
+_LISTS = ("system_libraries", "remote_commands", "known_limits")
 
 
 def _typed(kind: type[_Entry], data: object, where: str) -> _Entry:

@@ -10,8 +10,8 @@ from typing import Any
 
 from glideinwms_bosco.bundle import Bundle, build_bundle, load_bundle, site_request
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.selection import checked_sites, find_site_file
-from glideinwms_bosco.cli.settings import Settings, load_settings
+from glideinwms_bosco.cli.selection import select_site
+from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, Settings, load_settings
 from glideinwms_bosco.errors import EXIT_OK, BundleError, UsageError
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.site.source import HTCondorSource
@@ -62,11 +62,11 @@ def _installed() -> HTCondorSource:
 
 def _build(args: argparse.Namespace) -> int:
     settings = load_settings()
-    site = checked_sites([find_site_file(args.site, settings)]).sites[0]
+    site = select_site(args.site, settings)
     bundle = bundle_of(site, settings)
     path = args.output or settings.state_dir / "bundles" / f"{bundle.digest}{ARCHIVE_SUFFIX}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as err:
         hint = "set GWMS_BOSCO_STATE or use --output"
         raise BundleError(f"{path.parent}: cannot be made: {err.strerror}", hint) from None
@@ -82,7 +82,7 @@ def _show(args: argparse.Namespace) -> int:
         _print(load_bundle(Path(args.bundle)), args.json)
         return EXIT_OK
     settings = load_settings()
-    site = checked_sites([find_site_file(args.bundle, settings)]).sites[0]
+    site = select_site(args.bundle, settings)
     _print(bundle_of(site, settings), args.json)
     return EXIT_OK
 
@@ -100,9 +100,11 @@ def _print(bundle: Bundle, as_json: bool) -> None:
         ("source", manifest.source),
         ("runs on", f"{manifest.architecture}, glibc {manifest.glibc_min} or newer"),
         ("needs there", ", ".join(manifest.system_libraries)),
+        ("commands there", ", ".join(manifest.remote_commands)),
         ("content", f"{len(manifest.files)} files, {len(manifest.links)} links, {size} bytes"),
     ]
     rows += [("repaired", f"{repair.path}: {repair.name}, {repair.why}") for repair in manifest.repairs]
+    rows += [("known limit", limit) for limit in manifest.known_limits]
     for name, value in rows:
         print(f"{name:<15} {value}")
     for entry in manifest.files:

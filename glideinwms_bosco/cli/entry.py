@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_files
+from glideinwms_bosco.cli.selection import select_sites
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.entry.render import file_name
-from glideinwms_bosco.entry.write import write_entry_file
+from glideinwms_bosco.entry.write import has_content, write_entry_file
 from glideinwms_bosco.errors import EXIT_OK
 
 
@@ -26,16 +26,16 @@ def add_commands(nouns: Any) -> None:
     )
     render.add_argument("sites", nargs="*", metavar="SITE", help="short name or file; all sites when left out")
     render.add_argument("--output", type=Path, metavar="DIR", help="write there, not to config.d")
-    render.add_argument("--stdout", action="store_true", help="print the XML, write nothing")
+    how = render.add_mutually_exclusive_group()
+    how.add_argument("--stdout", action="store_true", help="print the XML, write nothing")
     render.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
-    render.add_argument("--json", action="store_true", help="print what was written as JSON")
+    how.add_argument("--json", action="store_true", help="print what was written as JSON")
     render.set_defaults(run=_render)
 
 
 def _render(args: argparse.Namespace) -> int:
     settings = load_settings()
-    paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
-    checked = checked_sites(paths)
+    checked = select_sites(args.sites, settings)
     folder = args.output or settings.config_d
     report: list[dict[str, Any]] = []
     for site, text in zip(checked.sites, checked.entry_xml):
@@ -44,8 +44,7 @@ def _render(args: argparse.Namespace) -> int:
             continue
         path = folder / file_name(site, settings.order)
         if args.dry_run:
-            same = path.is_file() and path.read_bytes() == text
-            action = "unchanged" if same else "would write"
+            action = "unchanged" if has_content(path, text) else "would write"
         else:
             action = "written" if write_entry_file(path, text) else "unchanged"
         report.append({"file": str(path), "entries": len(site.entries), "action": action})

@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from glideinwms_bosco.errors import BoscoError, Problem, SiteFileError
+from glideinwms_bosco.errors import BoscoError, Problem
 
 Advance = Callable[[int, int], None]
 """Takes what is done and the total, both in bytes."""
+
+
+# Text of other machines must not move the operator's cursor or set the terminal's title.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(text: str) -> str:
+    """One line that is safe on a terminal."""
+    return _CONTROL.sub("?", text)
 
 
 def print_json(value: Any) -> None:
@@ -23,16 +33,15 @@ def print_json(value: Any) -> None:
 def print_problems(problems: Sequence[Problem]) -> None:
     """Print findings, one line each, on stderr."""
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(printable(str(problem)), file=sys.stderr)
 
 
 def print_error(error: BoscoError) -> None:
-    """Print an error on stderr: one line, or one per problem of a site file."""
-    if isinstance(error, SiteFileError):
+    """Print an error on stderr: one line, or one per problem of an input file."""
+    if error.problems:
         print_problems(error.problems)
-        return
-    for line in str(error).splitlines():
-        print(line if line.count(": error: ") else f"gwms-bosco: error: {line}", file=sys.stderr)
+    else:
+        print(f"gwms-bosco: error: {printable(str(error))}", file=sys.stderr)
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.errors import SettingsError, SiteError, SiteFileError
+from glideinwms_bosco.errors import SettingsError, SettingsFileError, SiteError, SiteFileError
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
 from glideinwms_bosco.site.yaml_source import YamlSource
@@ -22,6 +22,9 @@ _FOLDERS = {
     "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
     "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco"),
 }
+
+
+STATE_FOLDER_MODE = 0o755
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,19 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             source = YamlSource(path)
         except SiteFileError as err:
-            raise SettingsError(str(err.problems[0])) from None
+            raise SettingsFileError(err.problems) from None
         problems = schema_problems(source, _schema())
         if problems:
-            raise SettingsError("\n".join(str(problem) for problem in problems))
+            raise SettingsFileError(tuple(problems))
         data = source.data
     try:
         htcondor = HTCondorSource(**data["htcondor"]) if "htcondor" in data else None
     except SiteError as err:
         raise SettingsError(f"{path}: {err.message}", err.hint) from None
-    folders = {
-        name: Path(environment.get(variable) or data.get(name, default))
-        for name, (variable, default) in _FOLDERS.items()
-    }
+    folders: dict[str, Path] = {}
+    for name, (variable, default) in _FOLDERS.items():
+        folders[name] = Path(environment.get(variable) or data.get(name, default))
+        if not folders[name].is_absolute():
+            # ssh, the schedd and the factory would each take it from another folder.
+            raise SettingsError(f"{variable}={folders[name]} is not an absolute path", "write it from / on")
     return Settings(order=data.get("order", 50), htcondor=htcondor, **folders)

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.selection import checked_sites, find_site_file, site_files
+from glideinwms_bosco.cli.selection import select_sites, site_files
 from glideinwms_bosco.cli.settings import load_settings
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError, UsageError
 from glideinwms_bosco.remote.hostkeys import scan_host_keys
 from glideinwms_bosco.site.fields import as_markdown, site_fields
 from glideinwms_bosco.site.model import DEFAULT_SSH_PORT
 from glideinwms_bosco.site.schema import site_schema
+
+MAX_PORT = 65535
 
 
 def add_commands(nouns: Any) -> None:
@@ -58,9 +60,8 @@ def _fields(_args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     settings = load_settings()
-    paths = [find_site_file(name, settings) for name in args.sites] or list(site_files(settings))
     try:
-        checked = checked_sites(paths)
+        checked = select_sites(args.sites, settings)
         problems, status, entries = checked.warnings, EXIT_OK, sum(len(site.entries) for site in checked.sites)
     except SiteFileError as err:
         problems, status, entries = err.problems, EXIT_REFUSED, 0
@@ -69,7 +70,6 @@ def _check(args: argparse.Namespace) -> int:
         output.print_json(
             {
                 "ok": status == EXIT_OK,
-                "files": [str(path) for path in paths],
                 "entries": entries,
                 "problems": [asdict(problem) for problem in problems],
             }
@@ -77,7 +77,7 @@ def _check(args: argparse.Namespace) -> int:
         return status
     output.print_problems(problems)
     warnings = output.counted(len(problems) - errors, "warning")
-    files = output.counted(len(paths), "site file")
+    files = output.counted(len(args.sites) or len(site_files(settings)), "site file")
     if status == EXIT_OK:
         print(f"ok: {files}, {output.counted(entries, 'entry', 'entries')}, {warnings}")
     else:
@@ -86,6 +86,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _hostkeys(args: argparse.Namespace) -> int:
+    if not 1 <= args.port <= MAX_PORT:
+        raise UsageError(f"--port {args.port} is no TCP port", f"1 to {MAX_PORT}")
     keys = scan_host_keys(args.host, args.port)
     if args.json:
         output.print_json([{"type": key.type, "key": key.key, "fingerprint": key.fingerprint_sha256} for key in keys])

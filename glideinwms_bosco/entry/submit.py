@@ -50,13 +50,18 @@ def submit_problems(site: SiteDescription) -> tuple[Problem, ...]:
         problems += [_problem(site, where, finding) for finding in findings]
         if any(finding.severity == "error" for finding in findings):
             continue
-        derived = {attr.name.lower() for attr in adapter.submit_attrs(resource_request(site, entry))}
+        derived = {_attribute(attr.name) for attr in adapter.submit_attrs(resource_request(site, entry))}
         for name, _ in entry.submit_attrs:
-            if name.lower() in derived:
+            if _attribute(name) in derived:
                 field = f"{where}.submit_attrs.{name}"
                 message = "also follows from the entry's own fields; a second one stops reconfig for the whole factory"
                 problems.append(Problem(site.file, site.line(field), field, message, "remove one of them"))
     return tuple(problems)
+
+
+def _attribute(name: str) -> str:
+    """The job attribute that a submit attribute sets: `request_memory` and `+RequestMemory` are the same one."""
+    return name.lower().lstrip("+").replace("_", "")
 
 
 def _problem(site: SiteDescription, where: str, finding: Finding) -> Problem:

@@ -9,6 +9,18 @@ from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.errors import EntryError
 
 
+def has_content(path: Path, text: bytes) -> bool:
+    """Tell whether the file has these bytes already.
+
+    Raises:
+        EntryError: it cannot be read.
+    """
+    try:
+        return path.is_file() and path.read_bytes() == text
+    except OSError as err:
+        raise EntryError(f"{path}: cannot be read: {err.strerror}", "is the folder yours?") from None
+
+
 def write_entry_file(path: Path, text: bytes) -> bool:
     """Put `text` at `path` atomically; returns False when the file already has these bytes and was left alone.
 

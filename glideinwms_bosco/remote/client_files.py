@@ -6,8 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.errors import RemoteError
+from glideinwms_bosco.errors import UsageError
 from glideinwms_bosco.remote.factory_ssh import FactorySsh
+
+_FOLDER_MODE = 0o755
 
 
 def client_files(state_dir: Path) -> tuple[Path, Path]:
@@ -22,13 +24,13 @@ def write_client_files(state_dir: Path, files: FactorySsh) -> bool:
         False when both already had this content.
 
     Raises:
-        RemoteError: the folder cannot be written.
+        UsageError: the folder cannot be written.
     """
     config, known_hosts = client_files(state_dir)
     try:
-        config.parent.mkdir(parents=True, exist_ok=True)
+        config.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         return any(
             [write_atomic(known_hosts, files.known_hosts.encode()), write_atomic(config, files.ssh_config.encode())]
         )
     except OSError as err:
-        raise RemoteError(f"{config.parent}: cannot be written: {err.strerror}", "set GWMS_BOSCO_STATE") from None
+        raise UsageError(f"{config.parent}: cannot be written: {err.strerror}", "set GWMS_BOSCO_STATE") from None

@@ -18,13 +18,24 @@ from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.errors import RemoteError
 from glideinwms_bosco.remote.archive import pack_files
 from glideinwms_bosco.remote.inspection import RemoteState, parse_state
-from glideinwms_bosco.remote.messages import MessageFormatError
-from glideinwms_bosco.remote.plan import Plan, check_bosco_dir, check_platform, check_space, make_plan
+from glideinwms_bosco.remote.messages import MessageFormatError, one_line
+from glideinwms_bosco.remote.plan import (
+    Plan,
+    check_bosco_dir,
+    check_login_shell,
+    check_owners,
+    check_platform,
+    check_space,
+    make_plan,
+    place_path,
+)
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.ssh import SshSession
 
 INSPECT_TIMEOUT_S = 180.0
 INSTALL_TIMEOUT_S = 1800.0
+# Login profiles that load environment modules from a busy file system take seconds.
+PROFILE_TIMEOUT_S = 30
 # Longer than INSTALL_TIMEOUT_S, with an hour for clocks that differ: no living deploy is swept away.
 STALE_STAGING_S = int(INSTALL_TIMEOUT_S) + 3600
 
@@ -38,7 +49,8 @@ class DeployReport:
         digest: of the bundle.
         previous_digest: what `glite` pointed to before, None when there was nothing of ours.
         files_sent, bytes_sent: files that travelled and size of their compressed archive, in bytes.
-        action: "unchanged", "switched" (the version was there), "repaired" (files in it were damaged) or "installed";
+        action: "unchanged", "switched" (the version was there), "repaired" (files in it were damaged, or others
+            could write to it) or "installed";
             with dry_run "unchanged", "would-switch", "would-repair" or "would-install".
         versions: digests present on the remote afterwards (with dry_run: now), sorted.
         notes: sentences for the operator: what is missing there, what was cleaned up.
@@ -71,7 +83,7 @@ def inspect_account(session: SshSession, bundle: Bundle) -> RemoteState:
     manifest = bundle.manifest
     commands = tuple(dict.fromkeys((*batch_system(manifest.batch_system).remote_commands, *manifest.remote_commands)))
     paths = (*sorted(bundle.files), *sorted(bundle.links))
-    header = (manifest.bosco_dir, str(len(paths)), *paths, str(len(commands)), *commands)
+    header = (manifest.bosco_dir, str(PROFILE_TIMEOUT_S), str(len(paths)), *paths, str(len(commands)), *commands)
     reply = session.run_script(load_program("begin.sh", "inspect.sh"), header, deadline_s=INSPECT_TIMEOUT_S)
     try:
         return parse_state(reply)
@@ -81,13 +93,18 @@ def inspect_account(session: SshSession, bundle: Bundle) -> RemoteState:
 
 def _name_aside(state: RemoteState, bundle: Bundle, adopt: bool, label: str) -> str:
     """Return the name a hand-made `glite` is moved to, '-' when there is none."""
-    if state.glite in ("none", "link"):
+    if not state.glite_is_foreign:
         return "-"
     path = f"{state.home}/{bundle.manifest.bosco_dir}/glite"
     if not adopt:
+        found = (
+            f"it points to {one_line(state.glite_target)}"
+            if state.glite == "link"
+            else "a hand-made BOSCO installation?"
+        )
         raise RemoteError(
-            f"{label}: {path} exists and is not a link of ours (a hand-made BOSCO installation?)",
-            "move it away when none of its jobs run, or deploy with adopt to have it renamed",
+            f"{label}: {path} exists and is not a link of ours ({found})",
+            "move it away when none of its jobs run, or deploy with --adopt to have it renamed",
         )
     return time.strftime("glite.before-gwms-bosco-%Y%m%dT%H%M%SZ", time.gmtime())
 
@@ -118,15 +135,26 @@ def _install(
     reply = session.run_script(program, header, archive, deadline_s=INSTALL_TIMEOUT_S, sent=sent)
     if reply.values("PLACED") != (manifest.digest,):
         raise RemoteError(f"{session.label} does not confirm the installation of {manifest.digest}")
-    return tuple(f"removed {name}, left over from a deploy that was cut off" for name in reply.values("SWEPT"))
+    return tuple(
+        f"removed {one_line(name)}, left over from a deploy that was cut off" for name in reply.values("SWEPT")
+    )
 
 
-def _notes(bundle: Bundle, state: RemoteState, aside: str) -> list[str]:
+def _notes(bundle: Bundle, state: RemoteState, aside: str, dry_run: bool) -> list[str]:
     notes = []
+    for place in state.open_places:
+        private = place.name in ("sandbox", "log")
+        notes.append(
+            f"{place_path(bundle, state, place.name)} {'is not private' if private else 'is writable by others'} "
+            f"(mode {place.mode:04o}): {'would be' if dry_run else 'was'} "
+            + ("set to 0700" if private else "closed to them; look whether files were added")
+        )
     if state.missing_commands:
         names, system = ", ".join(state.missing_commands), bundle.manifest.batch_system
         notes.append(f"a login shell on {state.node} does not find {names}, which {system} jobs need")
-    if aside != "-":
+    if aside != "-" and state.glite == "link":
+        notes.append(f"the old link glite (to {one_line(state.glite_target)}) becomes {aside}")
+    elif aside != "-":
         notes.append(f"the old directory glite becomes {aside}; its sandbox stays in there")
     return notes
 
@@ -155,17 +183,19 @@ def deploy(
         PlatformError: the machine cannot run the bundle.
         RemoteStorageError: not enough space, quota or rights to write.
         ConnectionLostError: cut off; the old version is still in place and the next deploy finishes.
-        RemoteError: anything else, e.g. a directory `glite` of somebody else.
+        RemoteError: anything else, e.g. a directory `glite` of somebody else, or a login profile that hangs.
     """
     check_bosco_dir(bundle)
     state = inspect_account(session, bundle)
     check_platform(bundle, state, session.label)
+    check_owners(bundle, state, session.label)
+    check_login_shell(state, PROFILE_TIMEOUT_S, session.label)
     plan = make_plan(bundle, state)
     aside = _name_aside(state, bundle, adopt, session.label)
     if plan.action != "unchanged":
         check_space(bundle, plan, state, session.label)
     archive = pack_files(bundle, plan.send) if plan.send else b""
-    notes = _notes(bundle, state, aside)
+    notes = _notes(bundle, state, aside, dry_run)
     versions = set(state.versions)
     if plan.action != "unchanged" and not dry_run:
         notes += _install(session, bundle, plan, aside, archive, progress)

@@ -12,9 +12,22 @@ from dataclasses import dataclass
 
 MAX_LINE_BYTES = 4096
 MAX_MESSAGES = 50_000
+MAX_SHOWN_CHARS = 300  # of a text from outside, within a sentence for the operator
 BEGIN = "GWMS-BOSCO-BEGIN"
 END = "GWMS-BOSCO-END"
 _KEY = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
+# Control characters move the cursor, set titles or colours; the others end a line or turn the writing direction.
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def one_line(text: str, max_chars: int = MAX_SHOWN_CHARS) -> str:
+    """Return text from another machine as it may stand in a sentence on the operator's terminal.
+
+    Line ends and runs of white space become one blank, other control characters `?`; what is longer than `max_chars`
+    ends in `...`.
+    """
+    shown = _UNSHOWABLE.sub("?", " ".join(text.split()))
+    return shown if len(shown) <= max_chars else shown[: max_chars - 3] + "..."
 
 
 class MessageFormatError(ValueError):

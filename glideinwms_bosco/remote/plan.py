@@ -20,11 +20,14 @@ from glideinwms_bosco.bundle.manifest import FileEntry
 from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.errors import PlatformError, RemoteError, RemoteStorageError
 from glideinwms_bosco.remote.inspection import InstalledFile, InstalledVersion, RemoteState
+from glideinwms_bosco.remote.program import PROFILE_FILES
 
 # Over and above the files themselves: directories, lists of the staging directory, block rounding.
 SPARE_KB = 1024
 SPARE_INODES = 32
 _KB_PER_FILE_ROUNDING = 4
+# What timeout(1) ends with: GNU's own status, and that of the TERM it has sent (busybox).
+_EXPIRED = ("ended 124", "ended 143")
 _PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
 _BOSCO_DIR = re.compile(rf"{_PART}(?:/{_PART})*")
 _GLIBC = re.compile(r"\d{1,3}(?:\.\d{1,4}){1,2}")
@@ -100,6 +103,56 @@ def check_platform(bundle: Bundle, state: RemoteState, where: str) -> None:
         )
 
 
+def check_login_shell(state: RemoteState, profile_limit_s: int, where: str) -> None:
+    """Refuse an account whose login profile would keep every pilot from starting.
+
+    Source: remote_gahp of HTCondor 23.9 runs `/bin/bash -l -c '... blahpd'` and talks to it over standard input.
+
+    Args:
+        profile_limit_s: seconds after which scripts/inspect.sh took the profile for hanging.
+
+    Raises:
+        RemoteError: the profile hangs, ends the shell or takes the input; or there is no bash.
+    """
+    if state.login == "complete":
+        return
+    if state.login == "no-bash":
+        raise RemoteError(
+            f"{where}: there is no /bin/bash, so no pilot can start (remote_gahp needs it)",
+            "ask the site to install it",
+        )
+    if state.login == "reads":
+        what = "reads standard input, which is meant for the pilots' requests"
+    elif state.login in _EXPIRED:
+        what = f"hangs (> {profile_limit_s} s)"
+    else:
+        what = f"ends the shell (status {state.login.split()[1]})"
+    raise RemoteError(
+        f"{where}: the login profile {what}, so no pilot can start there (remote_gahp runs 'bash -l -c')",
+        f"look into {PROFILE_FILES} of that account and try there: bash -l -c 'echo works'",
+    )
+
+
+def check_owners(bundle: Bundle, state: RemoteState, where: str) -> None:
+    """Refuse an install of which a part belongs to another user, who could put in anything at any time.
+
+    Raises:
+        RemoteError: with the first such place.
+    """
+    for name, uid in state.foreign_places:
+        raise RemoteError(
+            f"{where}: {place_path(bundle, state, name)} belongs to user id {uid}, not to {state.account}; "
+            "that user could replace what pilots run",
+            "move it away, or have its owner changed, then run the same command again",
+        )
+
+
+def place_path(bundle: Bundle, state: RemoteState, name: str) -> str:
+    """Return the full path of a place that an inspection names, for messages."""
+    top = f"{state.home}/{bundle.manifest.bosco_dir}"
+    return top if name == "." else f"{top}/{name}"
+
+
 def check_space(bundle: Bundle, plan: Plan, state: RemoteState, where: str) -> None:
     """Refuse when the files would not fit. Quotas do not show here; they are met while writing.
 
@@ -164,9 +217,12 @@ def make_plan(bundle: Bundle, state: RemoteState) -> Plan:
     complete = digest in state.versions and all(entry.operation == "keep" for entry in entries)
     if complete:
         action = "unchanged" if state.current_digest == digest else "switched"
-        if action == "unchanged" and state.missing_directories:
+        if action == "unchanged" and (state.missing_directories or state.open_places):
             action = "repaired"
-        return Plan(action, (), ())
+        if not any(place.name not in ("sandbox", "log") for place in state.open_places):
+            return Plan(action, (), ())
+        # Whoever could write there may have done so after the look: closed first, the files are verified once more.
+        return Plan(action, entries, ())
     linkers = ((path, dynamic_linker(file.content)) for path, file in sorted(bundle.files.items()))
     programs = tuple(Entry("exec", path, source=linker) for path, linker in linkers if linker)
     send = tuple(entry.path for entry in entries if entry.operation == "send")

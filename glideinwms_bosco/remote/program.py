@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from importlib import resources
 
 from glideinwms_bosco.errors import PlatformError, RemoteError, RemoteStorageError
-from glideinwms_bosco.remote.messages import Reply
+from glideinwms_bosco.remote.messages import Reply, one_line
 
 # `dd bs=1` and `read` take no byte more than theirs; dash would otherwise read ahead into the parameters.
 # No '!' and no newline inside the quotes: csh and tcsh would read them.
 BOOTSTRAP = """exec /bin/sh -c 'IFS= read -r n && s=$(dd bs=1 count="$n" 2>/dev/null) && eval "$s"'"""
 
+STARTUP_FILES = "the login shell's startup files (~/.bashrc, ~/.bash_profile, ~/.profile, ~/.cshrc)"
+PROFILE_FILES = "~/.bash_profile, ~/.bash_login or ~/.profile (and what they read, such as ~/.bashrc)"
 _STORAGE = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|File too large|Input/output error|"
     r"Stale file handle|Permission denied|"
@@ -49,9 +51,31 @@ def parse_failure(reply: Reply) -> RemoteFailure:
 def failure_error(failed: RemoteFailure, where: str) -> RemoteError:
     """Return (not raise) the error for a failure that a remote program has reported; `where` opens the message."""
     text = failed.text
-    message = f"{where}: {failed.step} failed: {text[:300]}"
+    message = f"{where}: {failed.step} failed: {one_line(text)}"
     if failed.step == "library":
         return PlatformError(message, "install these libraries there, or build a bundle for this system", text)
     if _STORAGE.search(text):
         return RemoteStorageError(message, "free space or quota there, then run the same command again", text)
     return RemoteError(message, "", text)
+
+
+def not_begun_error(where: str, said: str, status: int, *, printed_back: bool) -> RemoteError:
+    """Return (not raise) the error for an account whose login shell has not started the program.
+
+    Args:
+        where: opens the message.
+        said: what came instead; may be empty.
+        status: exit status of the command.
+        printed_back: whether `said` holds what we have sent.
+    """
+    if printed_back:
+        return RemoteError(
+            f"{where}: the account prints our program back instead of running it",
+            f"{STARTUP_FILES} read standard input and print it (a 'cat' without a file?)",
+            said,
+        )
+    return RemoteError(
+        f"{where}: the account does not run commands: {one_line(said) or f'exit status {status}, no output'}",
+        f"the login shell must start /bin/sh for 'ssh host command'; {STARTUP_FILES} must not read standard input",
+        said or None,
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
-from glideinwms_bosco.errors import ScheddError
+from glideinwms_bosco.errors import BoscoError, ScheddError
 from glideinwms_bosco.remote.testjob import (
     MAX_OUTPUT_BYTES,
     WORD_FILE,
@@ -57,7 +57,7 @@ def _worded(what: str) -> Iterator[None]:
     """Turn any failure of the bindings into one line; they raise RuntimeError, ValueError and types of their own."""
     try:
         yield
-    except ScheddError:
+    except BoscoError:
         raise
     except Exception as err:
         text = " ".join(str(err).split()) or type(err).__name__
@@ -90,10 +90,10 @@ class _GridmanagerLog:
             return ""
 
 
-def run_test(plan: TestPlan, script: Path, timeout_s: float, report: Report) -> list[JobState]:
+def run_test(plan: TestPlan, script: Path, report: Report) -> list[JobState]:
     """Submit the jobs of a plan and follow them to their end.
 
-    Jobs that have not ended when `timeout_s` is over, or when this is interrupted, are removed from the schedd.
+    Jobs that have not ended at the plan's time-out, or when this is interrupted, are removed from the schedd.
 
     Returns:
         One state per job; a job has passed when its `failure` is None.
@@ -102,16 +102,17 @@ def run_test(plan: TestPlan, script: Path, timeout_s: float, report: Report) -> 
         ScheddError: the schedd cannot be reached or refuses the jobs.
     """
     htcondor2 = _bindings()
+    description = submit_description(plan, script)
     (plan.folder / WORD_FILE).write_text(plan.word + "\n", encoding="utf-8")
     with _worded("the local schedd cannot be found"):
         schedd = htcondor2.Schedd()
     with _worded("the schedd does not take the test job"):
-        cluster = int(schedd.submit(htcondor2.Submit(submit_description(plan, script)), count=plan.jobs).cluster())
+        cluster = int(schedd.submit(htcondor2.Submit(description), count=plan.jobs).cluster())
     gridmanager = _GridmanagerLog(htcondor2)
     report(-1, f"submitted as job {cluster} of the local schedd")
     jobs = {proc: JobState(proc) for proc in range(plan.jobs)}
     try:
-        _follow(htcondor2, schedd, cluster, plan, jobs, timeout_s, report, gridmanager)
+        _follow(htcondor2, schedd, cluster, plan, jobs, report, gridmanager)
     finally:
         if any(job.exit_code is None for job in jobs.values()):
             _remove(htcondor2, schedd, cluster)
@@ -124,12 +125,12 @@ def _follow(
     cluster: int,
     plan: TestPlan,
     jobs: dict[int, JobState],
-    timeout_s: float,
     report: Report,
     gridmanager: _GridmanagerLog,
 ) -> None:
     begun = time.monotonic()
     next_check = begun + _LOST_CHECK_S
+    missed: set[int] = set()
     with (
         _worded("the job event log cannot be read"),
         contextlib.closing(htcondor2.JobEventLog(str(plan.folder / "log"))) as log,
@@ -145,11 +146,11 @@ def _follow(
                 if sentence:
                     report(job.proc, sentence)
             now = time.monotonic()
-            if now - begun > timeout_s:
-                _time_out(schedd, cluster, jobs, timeout_s, gridmanager.text())
+            if now - begun > plan.timeout_s:
+                _time_out(schedd, cluster, jobs, plan.timeout_s, gridmanager.text())
             elif now > next_check:
                 next_check = now + _LOST_CHECK_S
-                _find_lost(schedd, cluster, jobs)
+                missed = _find_lost(schedd, cluster, jobs, missed)
 
 
 def _event_name(event: Any) -> str:
@@ -171,15 +172,17 @@ def _time_out(schedd: Any, cluster: int, jobs: dict[int, JobState], timeout_s: f
             job.failure = f"not done after {timeout_s:.0f} s: {reason}"
 
 
-def _find_lost(schedd: Any, cluster: int, jobs: dict[int, JobState]) -> None:
-    """Give up jobs that the schedd no longer knows though no event said so."""
+def _find_lost(schedd: Any, cluster: int, jobs: dict[int, JobState], missed: set[int]) -> set[int]:
+    """Give up jobs that the schedd did not know at the last look either, though no event said that they ended.
+
+    Returns:
+        The jobs missing now: the last event of one may still be on the way to the log.
+    """
     ads = _ads(schedd, cluster)
-    for job in jobs.values():
-        if not job.ended and job.proc not in ads and job.times_s.get("missed"):
-            job.failure = "it has left the schedd without an event"
-        elif job.proc not in ads:
-            # Its last event may still be on the way to the log; the next look decides.
-            job.times_s["missed"] = 1.0
+    gone = {job.proc for job in jobs.values() if not job.ended and job.proc not in ads}
+    for proc in gone & missed:
+        jobs[proc].failure = "it has left the schedd without an event"
+    return gone
 
 
 def _remove(htcondor2: ModuleType, schedd: Any, cluster: int) -> None:

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -39,9 +39,17 @@ from glideinwms_bosco.remote.connection import (
     render_ssh_config,
 )
 from glideinwms_bosco.remote.exchange import Output, end_process, exchange
+from glideinwms_bosco.remote.key_file import agent_problem
 from glideinwms_bosco.remote.messages import MessageFormatError, Reply, parse_reply
-from glideinwms_bosco.remote.program import BOOTSTRAP, failure_error, parse_failure
-from glideinwms_bosco.remote.ssh_errors import classify_ssh_failure, find_pattern
+from glideinwms_bosco.remote.program import BOOTSTRAP, failure_error, not_begun_error, parse_failure
+from glideinwms_bosco.remote.ssh_errors import (
+    CLOSED_DURING_LOGIN,
+    LOST_HINT,
+    THROTTLED_HINT,
+    classify_ssh_failure,
+    find_pattern,
+    names_server,
+)
 
 # ConnectTimeout counts per hop and covers only TCP and the banner; a slow name service or authentication comes on top.
 LOGIN_TIMEOUT_S = CONNECT_TIMEOUT_S * 3
@@ -55,12 +63,25 @@ _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _SAFE_DIRECTORY = re.compile(r"/[A-Za-z0-9._/-]+")
 
+_HELD_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
 _LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded
 
 
 def _die_with_parent() -> None:
     # SIGKILL of this process must not leave a logged-in ssh behind.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait: a closing terminal sends SIGHUP twice, and the second must not break off the cleaning up."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _private_directory() -> Path:
@@ -97,8 +118,10 @@ class SshSession:
     @property
     def label(self) -> str:
         """Return `[site NAME: ]user@host:port` for messages."""
-        prefix = f"site {self._site}: " if self._site else ""
-        return prefix + self.connection.login.label
+        return self._label_of(self.connection.login)
+
+    def _label_of(self, hop: Endpoint) -> str:
+        return f"site {self._site}: {hop.label}" if self._site else hop.label
 
     def __enter__(self) -> SshSession:
         """Log in.
@@ -107,13 +130,15 @@ class SshSession:
             UnreachableError, HostKeyError, AuthenticationError: as ssh reports it.
             RemoteError: when ssh is not installed or there is no place for its control socket.
         """
-        if self.connection.key_file is None and not os.environ.get("SSH_AUTH_SOCK"):
+        problem = agent_problem() if self.connection.key_file is None else None
+        if problem is not None:
             raise AuthenticationError(
-                f"{self.label}: no key: the site names no key file and there is no ssh agent",
-                "set SSH_AUTH_SOCK, or name a key file for this site",
+                f"{self.label}: no key: {problem}",
+                "give --key FILE, or load the key into an ssh agent (ssh-agent, ssh-add)",
             )
         try:
-            self._directory = _private_directory()
+            with _signals_held():
+                self._directory = _private_directory()
             self._start_master(self._directory)
             self._wait_until_up(self._directory)
         except BaseException:
@@ -131,12 +156,13 @@ class SshSession:
 
     def close(self) -> None:
         """End the connection and remove the private directory. Safe to call twice."""
-        master, self._master = self._master, None
-        directory, self._directory = self._directory, None
-        if master is not None:
-            end_process(master)
-        if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
+        with _signals_held():
+            master, self._master = self._master, None
+            directory, self._directory = self._directory, None
+            if master is not None:
+                end_process(master)
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _start_master(self, directory: Path) -> None:
         login, jumps = self.connection.login, self.connection.jumps
@@ -160,7 +186,7 @@ class SshSession:
         while not (directory / "ctl").exists():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._master.wait(_POLL_S)
-                raise self._classify(self._master_stderr())
+                raise self._refused(self._master_stderr())
             if time.monotonic() > ends_at:
                 raise UnreachableError(
                     f"{self.label}: no login within {LOGIN_TIMEOUT_S} s",
@@ -177,15 +203,24 @@ class SshSession:
         hop = self._hop_of(stderr)
         return classify_ssh_failure(stderr, where=hop.label, host=hop.host, port=hop.port, site=self._site)
 
+    def _refused(self, stderr: str) -> RemoteError:
+        """Return the error for a login that did not succeed."""
+        error = self._classify(stderr)
+        if isinstance(error, ConnectionLostError):
+            return UnreachableError(
+                f"{self._label_of(self._hop_of(stderr))} {CLOSED_DURING_LOGIN}", THROTTLED_HINT, error.detail
+            )
+        return error
+
     def _hop_of(self, stderr: str) -> Endpoint:
         """Return the hop that ssh complains about; the login node when the text names no other."""
         found = find_pattern(stderr)
         # The line that decides may not name a host ("REMOTE HOST IDENTIFICATION HAS CHANGED!"); its neighbours do then.
         for text in (found[0] if found else "", stderr):
-            if _names(text, self.connection.login, self.connection.jumps):
+            if names_server(text, self.connection.login, self.connection.jumps):
                 break
             for hop in self.connection.jumps:
-                if _names(text, hop, (self.connection.login, *self.connection.jumps)):
+                if names_server(text, hop, (self.connection.login, *self.connection.jumps)):
                     return hop
         return self.connection.login
 
@@ -238,7 +273,7 @@ class SshSession:
         if output.expired:
             raise ConnectionLostError(
                 f"{self.label}: no answer within {deadline_s:g} s",
-                "is a file system on the login node hanging?", stderr or None,
+                "is a file system, or a startup file of the login shell, hanging there?", stderr or None,
             )  # fmt: skip
         if output.overflow:
             raise RemoteError(f"{self.label} printed more than {MAX_OUTPUT_BYTES} bytes")
@@ -253,32 +288,19 @@ class SshSession:
         if output.status == SSH_FAILED:
             raise self._lost(stderr)
         if not reply.begun:
-            said = (reply.noise or stderr.strip() or f"exit status {output.status}")[:200]
-            raise RemoteError(
-                f"{self.label}: the account does not run commands: {said}",
-                "the login shell must start /bin/sh for 'ssh host command'", stderr or None,
-            )  # fmt: skip
+            # The nonce is known only to who reads our standard input.
+            raise not_begun_error(self.label, reply.noise or stderr, output.status, printed_back=nonce in reply.noise)
         raise RemoteError(
             f"{self.label}: the remote program ended with status {output.status} before it had finished",
-            "try again; what was installed before is untouched", stderr or None,
+            LOST_HINT, stderr or None,
         )  # fmt: skip
 
     def _lost(self, stderr: str) -> RemoteError:
         """Return the error for a session that ssh itself gave up: whatever the reason, the login had succeeded."""
         error = self._classify(f"{stderr}\n{self._master_stderr()}")
         if isinstance(error, (UnreachableError, AuthenticationError)):
-            return ConnectionLostError(
-                f"{self.label} lost the connection", "try again; what was installed before is untouched", error.detail
-            )
+            return ConnectionLostError(f"{self.label} lost the connection", LOST_HINT, error.detail)
         return error
-
-
-def _names(text: str, hop: Endpoint, others: Sequence[Endpoint]) -> bool:
-    """Tell whether ssh's text is about this server; on a host with several of them the port decides."""
-    if not re.search(rf"(^|[\s@\[]){re.escape(hop.host)}([\s:\],]|\.?$)", text, re.IGNORECASE | re.MULTILINE):
-        return False
-    shared = any(other.host.lower() == hop.host.lower() and other.port != hop.port for other in others)
-    return not shared or re.search(rf"\b{hop.port}\b", text) is not None
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ its word back by standard output and by an output file. Anything else, a time-ou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -22,6 +22,9 @@ TEST_WALLTIME_S = 600
 MAX_TEST_RUN_S = 300
 """Longest time a test job may be told to run (s); leaves half of its wall time for a slow file system."""
 MAX_JOBS = 1000
+MAX_TIMEOUT_S = 86400
+ORPHAN_MARGIN_S = 600
+"""How long after its time-out a job of a killed test is left to the schedd (s)."""
 MAX_OUTPUT_BYTES = 4096
 """Most of a job's output that is read; three lines are expected."""
 WORD_FILE = "test_word"
@@ -30,7 +33,14 @@ RESULT_FILE = "test_result"
 
 @dataclass(frozen=True)
 class TestPlan:
-    """What to run. `run_s`: seconds each job sleeps. `folder`: private folder of this test on the schedd's host."""
+    """What to run.
+
+    Attributes:
+        folder: private folder of this test on the schedd's host.
+        word: made for this test; must come back.
+        timeout_s: when to give up (s).
+        run_s: how long each job sleeps (s).
+    """
 
     __test__ = False  # the name starts with Test; pytest must not collect it
 
@@ -40,6 +50,7 @@ class TestPlan:
     folder: Path
     word: str
     key_file: Optional[Path] = None
+    timeout_s: int = 600
     jobs: int = 1
     exit_code: int = 0
     run_s: int = 0
@@ -74,6 +85,8 @@ def submit_description(plan: TestPlan, script: Path) -> dict[str, str]:
         # Submit attributes of an entry may use it, as those of the NERSC entries do.
         "+GlideinEntryName": f'"{plan.entry.name}"',
         **attrs,
+        # A test that is killed cannot remove its jobs: the schedd does, well after the test would have given up.
+        "periodic_remove": f"time() - QDate > {plan.timeout_s + ORPHAN_MARGIN_S}",
     }
 
 
@@ -89,6 +102,7 @@ class JobState:
     failure: Optional[str] = None
     node: Optional[str] = None
     user: Optional[str] = None
+    version: Optional[str] = None
     times_s: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -150,7 +164,7 @@ def judge(job: JobState, plan: TestPlan, output: bytes, result: Optional[bytes])
         job.failure = "did not end by itself"
         return
     said = dict(line.split(" ", 1) for line in output.decode("utf-8", "replace").splitlines() if " " in line)
-    job.node, job.user = said.get("node"), said.get("user")
+    job.node, job.user, job.version = said.get("node"), said.get("user"), said.get("version")
     if job.exit_code != plan.exit_code:
         job.failure = f"ended with exit code {job.exit_code}, expected {plan.exit_code}"
     elif said.get("word") != plan.word:
@@ -177,6 +191,25 @@ def gahp_error(log: str) -> Optional[str]:
     lines = (" ".join(_AGENT_NOISE.sub("", line).split()) for line in found[-1].split("\\n"))
     # remote_gahp tries again by itself and ssh then says the same twice.
     return " ".join(dict.fromkeys(line for line in lines if line)) or None
+
+
+def untested_version(jobs: Iterable[JobState], deployed: Optional[str]) -> Optional[str]:
+    """Say when jobs went through another bundle than the account has now: a running gahp keeps its version.
+
+    Args:
+        deployed: digest of the account's bundle; None when it is not one of ours.
+
+    Returns:
+        A sentence, or None when there is nothing to say. Batch systems that do not pass the environment on, such as
+        Grid Engine and HTCondor, leave the version unknown.
+    """
+    used = {job.version for job in jobs if job.version is not None}
+    if deployed is None or not used or used == {deployed}:
+        return None
+    names = ", ".join(sorted(version[:12] for version in used))
+    return (
+        f"the jobs went through bundle {names} of a running gahp; bundle {deployed[:12]}, deployed since, is untested"
+    )
 
 
 def waiting_reason(ad: Mapping[str, Any], log: str) -> str:

@@ -38,6 +38,19 @@ RESERVED_SUBMIT_ATTRS = frozenset(
     )
 )
 
+# What blahp puts unquoted on a command line has a field of its own with a strict pattern. All spellings: the submit
+# command, and the job attribute that it sets. Source: HTCondor 23.9 condor_submit and blahpd's table of attributes.
+TYPED_SUBMIT_ATTRS = {
+    "batch_queue": "batch.queue",
+    "batchqueue": "batch.queue",
+    "remote_queue": "batch.queue",
+    "remote_batch_queue": "batch.queue",
+    "batch_project": "batch.project",
+    "batchproject": "batch.project",
+    "batch_extra_submit_args": "batch.extra_args",
+    "batchextrasubmitargs": "batch.extra_args",
+}
+
 # glideinWMS puts published values into `eval "$var='value'"` and, unescaped, between double quotes of condor_config
 # (3.10 creation/web_base/condor_startup.sh, set_var).
 _UNSAFE_IN_PILOT = re.compile(r"['\"`\\]|\$\(")
@@ -212,5 +225,8 @@ def _attrs(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]
         field = f"{where}.submit_attrs.{name}"
         if name.lower() in RESERVED_SUBMIT_ATTRS:
             yield _at(site, field, "glideinWMS writes this line itself; a second one stops reconfig", "remove it")
+        if name.lower().lstrip("+") in TYPED_SUBMIT_ATTRS:
+            instead = TYPED_SUBMIT_ATTRS[name.lower().lstrip("+")]
+            yield _at(site, field, "reaches a command line and is not checked here", f"use `{instead}` instead")
         if value == "":
             yield _at(site, field, "is empty", "give it a value or remove it")

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Optional, cast
 
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from glideinwms_bosco.errors import Problem
@@ -35,14 +35,21 @@ def site_schema() -> Mapping[str, Any]:
     return schema
 
 
+# JSON Schema counts 4.0 as an integer; it would be rendered as `4.0`.
+_StrictValidator = validators.extend(  # type: ignore[no-untyped-call]
+    Draft7Validator,
+    type_checker=Draft7Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int),
+)
+
+
 @cache
-def _site_validator() -> Draft7Validator:
-    return Draft7Validator(site_schema())
+def _site_validator() -> Any:
+    return _StrictValidator(site_schema())
 
 
 def schema_problems(source: YamlSource, schema: Optional[Mapping[str, Any]] = None) -> list[Problem]:
     """Find everything the schema (the site file's, unless another is given) refuses, in the order of the file."""
-    validator = _site_validator() if schema is None else Draft7Validator(schema)
+    validator = _site_validator() if schema is None else _StrictValidator(schema)
     problems = [problem for error in validator.iter_errors(source.data) for problem in _problems(error, source)]
     return sorted(set(problems), key=lambda problem: (problem.line, problem.field, problem.message))
 

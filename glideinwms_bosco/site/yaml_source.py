@@ -7,7 +7,9 @@ Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: there `no` is False, `2
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, Union
 
@@ -36,12 +38,17 @@ for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
     ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
+        "-+.0123456789",
+    ),
 ):
     _Resolver.add_implicit_resolver(_tag, re.compile(_pattern), ["" if c == "\0" else c for c in _first])
 
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Line breaks and control characters, and what XML 1.0 has no way to write.
+_UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 class YamlSource:
@@ -90,7 +97,10 @@ class YamlSource:
 
     def _read(self, path: Path) -> str:
         try:
-            with path.open("rb") as stream:
+            # Without O_NONBLOCK opening a pipe waits for its writer.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise self._fail(0, "is not a regular file", "name a YAML file")
                 raw = stream.read(MAX_FILE_BYTES + 1)
         except OSError as err:
             raise self._fail(0, f"cannot be read: {err.strerror}") from None
@@ -115,7 +125,7 @@ class YamlSource:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
         value = loader.construct_object(node)
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and _UNUSABLE.search(value):
             self._report(node, path, "has a line break or control character", "write it on one line")
         return value
 
@@ -126,6 +136,9 @@ class YamlSource:
                 self._report(key_node, path, "a key must be a word", "see docs/site-file.md")
                 continue
             key = str(key_node.value)
+            if _UNUSABLE.search(key):
+                self._report(key_node, path, f"the key {key!r} has a line break or control character", "rename it")
+                continue
             here = (*path, key)
             if key in result:
                 first = self._lines[here]

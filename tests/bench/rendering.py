@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from glideinwms_bosco.cli.selection import checked_sites
+from glideinwms_bosco.cli.checks import checked_sites
 from glideinwms_bosco.entry.render import render_site
 from glideinwms_bosco.site.load import load_sites
 from glideinwms_bosco.site.schema import schema_problems

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of, pin
-from tests.lab.sites import run_test
+from tests.lab.sites import LabSite, run_test
+from tests.lab.waiting import await_no_gahp, await_true
 
 DEMO = Path(__file__).parents[2] / "factory_configs" / "sites" / "demo.yaml"
 ACCOUNTS = ("pilot", "pilot2")
@@ -34,14 +36,6 @@ def logins(lab: Lab) -> int:
     return lab.read_file("login", "/var/log/sshd.log").count("Accepted publickey for ")
 
 
-def await_true(condition: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
-    """Wait until a condition of another machine holds."""
-    ends = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < ends, f"{what}: not within {deadline_s} s"
-        time.sleep(0.3)
-
-
 @pytest.mark.parametrize("exit_code", [0, 3])
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_job_runs_on_a_worker_as_the_account_and_its_exit_code_comes_back(
@@ -53,6 +47,9 @@ def test_job_runs_on_a_worker_as_the_account_and_its_exit_code_comes_back(
     assert job["node"] in ("worker1", "worker2")
     assert job["exit_code"] == exit_code
     assert job["user"] == account
+    # The job itself says which bundle it came through.
+    assert job["version"] == result["deployed"]
+    assert result["untested"] is None
 
 
 def test_time_out_is_a_failure_with_the_gridmanager_s_reason(demo: Lab) -> None:
@@ -63,28 +60,33 @@ def test_time_out_is_a_failure_with_the_gridmanager_s_reason(demo: Lab) -> None:
     assert "not done after 1 s: " in job["failure"]
 
 
-def test_key_that_is_not_accepted_is_shown_as_the_gridmanager_s_reason(demo: Lab) -> None:
-    result = run_test(demo, "demo:pilot", key="pilot2", timeout_s=25)
+def test_reason_of_the_gridmanager_is_shown_when_the_remote_side_does_not_start(demo: Lab) -> None:
+    site = LabSite("nostart")
+    site.add(demo)
+    site.deploy(demo)
+    demo.run("login", ["sh", "-c", "chmod 0 bosco-nostart/versions/*/libexec/blahpd.bin"], user="pilot")
+    result = site.test(demo, timeout_s=25)
     assert not result["passed"]
     (job,) = result["jobs"]
-    assert "Permission denied" in job["failure"]
+    assert "libexec/blahpd.bin: Permission denied" in job["failure"]
+
+
+def test_key_that_is_not_accepted_is_told_at_once(demo: Lab) -> None:
+    result = run_test(demo, "demo:pilot", key="pilot2")
+    assert result["status"] == 3
+    assert "pilot@login:22 does not accept the key" in result["stderr"]
 
 
 def test_many_jobs_at_once_share_two_ssh_connections(demo: Lab) -> None:
-    await_true(lambda: gahps(demo) == 0, "gridmanager of earlier tests gone")
+    await_no_gahp(demo)
     before = logins(demo)
     result = run_test(demo, "demo:pilot", "--jobs", str(MANY_JOBS), "--exit-code", "3", timeout_s=300)
     assert result["passed"], result
     jobs = result["jobs"]
     assert len(jobs) == MANY_JOBS
     assert {job["exit_code"] for job in jobs} == {3}
-    assert logins(demo) - before == 2
-
-
-def gahps(lab: Lab) -> int:
-    """Processes of remote_gahp on the factory."""
-    done = lab.run("factory", ["pgrep", "-c", "-f", "remote_gahp"], check=False)
-    return int(done.stdout or 0)
+    # One look at the account by the command itself, then blahpd and ft-gahp for all the jobs.
+    assert logins(demo) - before == 1 + 2
 
 
 def slurm_jobs(lab: Lab) -> list[str]:
@@ -148,3 +150,53 @@ def test_nothing_of_a_test_stays_in_the_schedd(demo: Lab) -> None:
         lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue"
     )
     await_true(lambda: slurm_jobs(demo) == [], "no job in Slurm")
+
+
+def test_account_without_a_bundle_is_told_at_once(demo: Lab) -> None:
+    site = LabSite("nobundle")
+    site.add(demo)
+    done = gwms_bosco(demo, "remote", "test", "nobundle", "--key", key_of("pilot"), check=False)
+    assert done.returncode == 3
+    assert "there is no ~/bosco-nobundle/glite; run `gwms-bosco remote deploy` first" in done.stderr
+    site.remove(demo)
+
+
+def test_new_bundle_behind_a_running_gahp_is_not_called_tested(demo: Lab) -> None:
+    """The gridmanager keeps its gahp, and that its version, as long as it has jobs: on a busy factory for days."""
+    await_no_gahp(demo)
+    site = LabSite("busy")
+    site.add(demo)
+    old = site.deploy(demo)["digest"]
+    with demo.popen(
+        "factory",
+        ["gwms-bosco", "remote", "test", "busy", "--key", key_of("pilot"), "--run-s", "60"],
+        user="factory",
+        stdout=subprocess.PIPE,
+    ) as running:
+        await_true(lambda: len(slurm_jobs(demo)) == 1, "a job running")
+        newer = LabSite("busy", batch={"settings": {"blah_debug_save_submit_info": ""}})
+        newer.add(demo)
+        new = newer.deploy(demo)["digest"]
+        result = newer.test(demo)
+        output, _ = running.communicate(timeout=120)
+    assert result["passed"]
+    assert result["jobs"][0]["version"] == old
+    assert f"bundle {new[:12]}, deployed since, is untested" in result["untested"]
+    # The job that ran through the upgrade came back too.
+    assert "passed: 1 job" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ended_test_removes_its_jobs(demo: Lab, number: signal.Signals) -> None:
+    """Also when the operator's own ssh session drops."""
+    argv = ["gwms-bosco", "remote", "test", "demo:pilot", "--key", key_of("pilot"), "--run-s", "250"]
+    with demo.popen("factory", argv, user="factory", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as test:
+        assert test.stdout is not None
+        assert "submitted as job" in test.stdout.readline()
+        demo.run("factory", ["pkill", f"-{number.name[3:]}", "-f", "cli.main remote test"], user="factory")
+        _, errors = test.communicate(timeout=60)
+    assert test.returncode == 128 + number
+    assert "jobs are removed from the schedd" in errors
+    await_true(
+        lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue"
+    )

@@ -43,11 +43,11 @@ def make_key(path: Path) -> str:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the pids of all living children of a process (Linux)."""
+    """Return the pids of all living children of a process (Linux); none when it has ended."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    for children in Path("/proc").glob(f"{pid}/task/*/children"):
         with contextlib.suppress(OSError):
-            found += [int(word) for word in (task / "children").read_text().split()]
+            found += [int(word) for word in children.read_text().split()]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -162,14 +163,17 @@ def test_several_accounts_need_one_named(host: Path, capsys: pytest.CaptureFixtu
 def test_missing_key_file_is_a_usage_error(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_site(host)
     assert main(["remote", "deploy", "test", "--key", "/nonexistent"]) == USAGE
-    assert "--key /nonexistent: no such file" in capsys.readouterr().err
+    assert "/nonexistent" in capsys.readouterr().err
 
 
 def test_test_without_the_pinned_keys_in_ssh_says_how_to_get_them(
-    host: Path, capsys: pytest.CaptureFixture[str]
+    host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     add_site(host)
-    assert main(["remote", "test", "test"]) == REMOTE
+    main(["remote", "ssh-config"])
+    assert main(["remote", "test", "test", "--key", str(key)]) == REMOTE
     error = capsys.readouterr().err
     assert "does not use the pinned host keys" in error
     assert f"Include {host}/state/ssh/config" in error
@@ -178,6 +182,120 @@ def test_test_without_the_pinned_keys_in_ssh_says_how_to_get_them(
 def test_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["site", "schema"]) == OK
     assert "entries" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def run(command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a shell of its own; `{}` stands for gwms-bosco."""
+    text = command.replace("{}", f"{sys.executable} -m glideinwms_bosco.cli.main")
+    env = {**os.environ, **changes}
+    return subprocess.run(
+        ["sh", "-c", text], capture_output=True, text=True, check=False, cwd=ROOT, timeout=30, env=env
+    )
+
+
+# command -> exit status and words on stderr; none may show a traceback or more than one line
+ODD_CALLS = {
+    "{} site schema >&-": (OK, ""),
+    "{} site schema <&- 2>&-": (OK, ""),
+    "{} site schema >/dev/full": (REFUSED, "No space left on device"),
+    f"{{}} site check {'1' * 300}": (USAGE, "no site"),
+    "{} site check /root/none/x.yaml/y": (REFUSED, "cannot be read"),
+    "{} entry render test --output /proc/none --dry-run": (OK, ""),
+    "{} entry render test --output /proc/none": (REFUSED, "cannot be written"),
+    "{} remote deploy test --key ~nosuchuser/x": (USAGE, "home directory"),
+    "{} remote deploy test --key /tmp": (USAGE, "/tmp"),
+    "{} remote test test": (USAGE, "--key is missing"),
+    "{} remote test test --jobs 0": (USAGE, "--jobs 0 is out of range"),
+    "{} remote test test --timeout -5": (USAGE, "--timeout -5 is out of range"),
+    "{} remote test test --run-s 99999": (USAGE, "out of range"),
+    "{} site hostkeys localhost --port 99999": (USAGE, "no TCP port"),
+}
+
+
+@pytest.mark.parametrize("command", ODD_CALLS)
+def test_odd_call_gives_one_line_and_its_status(command: str, host: Path) -> None:
+    add_site(host)
+    status, words = ODD_CALLS[command]
+    done = run(command)
+    assert done.returncode == status, done
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if words else 0)
+
+
+def test_relative_state_folder_is_refused(host: Path) -> None:
+    add_site(host)
+    done = run("{} remote ssh-config", GWMS_BOSCO_STATE="rel")
+    assert done.returncode == USAGE
+    assert "GWMS_BOSCO_STATE=rel is not an absolute path" in done.stderr
+
+
+def test_our_own_mistake_is_one_line_too(
+    host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_site(host)
+
+    def broken(*_args: object) -> None:
+        raise TypeError("x is not y")
+
+    monkeypatch.setattr("glideinwms_bosco.cli.entry.select_sites", broken)
+    assert main(["entry", "render"]) == REFUSED
+    assert capsys.readouterr().err.startswith("gwms-bosco: error: internal error: TypeError: x is not y; ")
+
+
+def test_text_of_others_cannot_move_the_cursor(host: Path) -> None:
+    done = run("{} site check \"$(printf 'a\\033[31mb')\"")
+    assert done.returncode == USAGE
+    assert "\x1b" not in done.stderr
+    assert host.exists()
+
+
+def test_named_site_is_checked_beside_the_others(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rendered one by one, the later of two entries of one name would silently replace the earlier."""
+    other, path = add_site(host, name="other"), add_site(host)
+    assert main(["entry", "render", "test"]) == REFUSED
+    assert f"{path}:13: error: entries[0].name: " in capsys.readouterr().err
+    assert main(["site", "check", "test", "--json"]) == REFUSED
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert f"also stands at {other}:13" in problem["message"]
+
+
+def test_broken_site_beside_a_named_one_does_no_harm(host: Path) -> None:
+    add_site(host)
+    add_site(host, "cpus: 8", "cpus: x", "broken")
+    assert main(["site", "check", "test"]) == OK
+
+
+def test_two_ways_to_one_host_are_reported_with_both_files(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = add_site(host, name="other")
+    path = add_site(host, "host: login.example.org", "host: login.example.org\n  port: 22")
+    text = path.read_text().replace("Test_Entry", "Other_Entry").replace(HOST_KEY, f"{HOST_KEY[:-1]}L")
+    path.write_text(text)
+    assert main(["site", "check", "test"]) == REFUSED
+    error = capsys.readouterr().err
+    assert error.startswith(f"{path}:3: error: login: ")
+    assert f"(the other is in {other}:3)" in error
+
+
+def test_path_of_a_site_file_may_have_a_colon(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = host / "a:b"
+    folder.mkdir()
+    path = write_site(folder)
+    for argument in (str(path), f"{path}:pilot"):
+        assert main(["remote", "deploy", argument, "--key", "/nonexistent"]) == USAGE
+        assert "/nonexistent" in capsys.readouterr().err
+
+
+def test_stale_pinned_keys_are_noticed_before_a_job_waits(
+    host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    path = add_site(host)
+    main(["remote", "ssh-config"])
+    path.write_text(path.read_text().replace(HOST_KEY, f"{HOST_KEY[:-1]}L"))
+    capsys.readouterr()
+    assert main(["remote", "test", "test", "--key", str(key)]) == REMOTE
+    assert "differs from the site file; run `gwms-bosco remote ssh-config`" in capsys.readouterr().err
 
 
 def test_sigpipe_is_no_traceback() -> None:

@@ -21,7 +21,9 @@ import pytest
 from glideinwms_bosco.bundle.manifest import BundleFile, LinkEntry, Manifest, tree_digest
 from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.errors import ConnectionLostError, PlatformError, RemoteError, RemoteStorageError
+from glideinwms_bosco.remote import deploy as deploy_module
 from glideinwms_bosco.remote.deploy import STALE_STAGING_S, DeployReport, deploy
+from glideinwms_bosco.remote.program import load_program
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_ssh import connections, runtime_directory, wait_until
 
@@ -47,7 +49,7 @@ def make_bundle(
     manifest = Manifest(
         format_version=1, digest=tree_digest(rows, link_rows), batch_system="slurm", bosco_dir="site/bosco",
         htcondor_version="23.9.6", htcondor_platform="x", source="test", architecture=architecture,
-        glibc_min=glibc_min, system_libraries=(), remote_commands=("sed",), remote_perl_modules=(), known_limits=(),
+        glibc_min=glibc_min, system_libraries=(), remote_commands=("sed",), known_limits=(),
         repairs=(), files=rows, links=link_rows,
     )  # fmt: skip
     return Bundle(manifest, contents, targets)
@@ -416,3 +418,123 @@ def test_missing_batch_commands_are_a_note(loopback_sshd: LoopbackSshd) -> None:
     assert "sbatch" in note
     assert "slurm" in note
     assert "sed" not in note
+
+
+OPENED = [".", "versions", "version", "version/bin", "version/bin/extra", "sandbox", "log"]
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_place_that_others_may_write_to_is_closed(loopback_sshd: LoopbackSshd, name: str) -> None:
+    install(loopback_sshd, OLD)
+    place = bosco(loopback_sshd) / name.replace("version/", f"versions/{OLD.digest}/")
+    place = bosco(loopback_sshd) / "versions" / OLD.digest if name == "version" else place
+    if name.endswith("extra"):
+        place.touch()
+    place.chmod(0o777)
+    dry = install(loopback_sshd, OLD, dry_run=True)
+    assert dry.action == "would-repair"
+    assert place.stat().st_mode & 0o777 == 0o777
+    report = install(loopback_sshd, OLD)
+    assert (report.action, report.files_sent) == ("repaired", 0)
+    private = name in ("sandbox", "log")
+    assert place.stat().st_mode & 0o777 == (0o700 if private else 0o755)
+    (said,) = [note for note in report.notes if "mode 0777" in note]
+    assert ("was set to 0700" if private else "was closed to them") in said
+    (would,) = [note for note in dry.notes if "mode 0777" in note]
+    assert "would be" in would
+    assert_installed(loopback_sshd, OLD)
+    assert install(loopback_sshd, OLD).action == "unchanged"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o500])
+def test_sandbox_that_others_may_read_is_made_private(loopback_sshd: LoopbackSshd, mode: int) -> None:
+    install(loopback_sshd, OLD)
+    (bosco(loopback_sshd) / "sandbox").chmod(mode)
+    assert install(loopback_sshd, OLD).action == "repaired"
+    assert_installed(loopback_sshd, OLD)
+
+
+@pytest.mark.parametrize("name", [".", "versions", "sandbox", "log", f"versions/{OLD.digest}/bin/blahpd"])
+def test_place_of_another_user_is_refused(loopback_sshd: LoopbackSshd, name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving a file away needs root")
+    install(loopback_sshd, OLD)
+    os.chown(bosco(loopback_sshd) / name, 12345, -1)
+    before = snapshot(loopback_sshd.home)
+    with pytest.raises(RemoteError, match="belongs to user id 12345"):
+        install(loopback_sshd, NEW)
+    assert snapshot(loopback_sshd.home) == before
+
+
+def test_link_to_somewhere_else_is_refused_unless_adopted(loopback_sshd: LoopbackSshd) -> None:
+    bosco(loopback_sshd).mkdir(parents=True)
+    (bosco(loopback_sshd) / "glite").symlink_to("/sw/bosco/glite")
+    before = snapshot(loopback_sshd.home)
+    with pytest.raises(RemoteError, match="--adopt") as caught:
+        install(loopback_sshd, OLD)
+    assert "/sw/bosco/glite" in caught.value.message
+    assert snapshot(loopback_sshd.home) == before
+    report = install(loopback_sshd, OLD, adopt=True)
+    assert_installed(loopback_sshd, OLD)
+    (aside,) = bosco(loopback_sshd).glob("glite.before-gwms-bosco-*")
+    assert str(aside.readlink()) == "/sw/bosco/glite"
+    (note,) = [note for note in report.notes if aside.name in note]
+    assert "/sw/bosco/glite" in note
+    assert report.previous_digest is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("sleep 600", r"hangs \(> 1 s\)"),
+        ("exit 0", r"ends the shell \(status 0\)"),
+        ("exec /bin/false", r"ends the shell \(status 1\)"),
+        ("cat >/dev/null", "reads standard input"),
+    ],
+)
+def test_login_profile_that_starts_no_pilot_is_refused(
+    loopback_sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch, profile: str, words: str
+) -> None:
+    monkeypatch.setattr(deploy_module, "PROFILE_TIMEOUT_S", 1)
+    (loopback_sshd.home / ".bash_profile").write_text(f"echo noise\n{profile}\n")
+    before = snapshot(loopback_sshd.home)
+    with pytest.raises(RemoteError, match=words) as caught:
+        install(loopback_sshd, OLD)
+    assert ".bash_profile" in caught.value.hint
+    assert snapshot(loopback_sshd.home) == before
+
+
+def test_login_profile_may_leave_a_process_behind(loopback_sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that a profile starts keeps the output open; the deploy must not wait for it."""
+    monkeypatch.setattr(deploy_module, "INSPECT_TIMEOUT_S", 10.0)
+    (loopback_sshd.home / ".bash_profile").write_text("sleep 600 & echo $! >~/pid\n")
+    report = install(loopback_sshd, OLD)
+    os.kill(int((loopback_sshd.home / "pid").read_text()), signal.SIGTERM)
+    assert report.action == "installed"
+
+
+def test_profile_is_not_limited_where_there_is_no_timeout_command(loopback_sshd: LoopbackSshd) -> None:
+    tools = loopback_sshd.home / "tools"
+    tools.mkdir()
+    for folder in ("/usr/bin", "/bin"):
+        for tool in Path(folder).iterdir():
+            if tool.name != "timeout" and not (tools / tool.name).exists():
+                (tools / tool.name).symlink_to(tool)
+    loopback_sshd.use_shell("/bin/sh", "-c")
+    with loopback_sshd.session() as session:
+        program = load_program("begin.sh", "inspect.sh").replace(":}/usr/bin:/bin", "}").replace(
+            'PATH="${PATH:-}', f'PATH="{tools}'
+        )  # fmt: skip
+        reply = session.run_script(program, ("site/bosco", "1", "0", "0"))
+    assert reply.only("LOGIN") == "complete"
+
+
+def test_control_characters_of_the_remote_stay_out_of_errors_and_notes(loopback_sshd: LoopbackSshd) -> None:
+    bosco(loopback_sshd).mkdir(parents=True)
+    (bosco(loopback_sshd) / "glite").symlink_to("/x\x1b]0;title\x07")
+    with pytest.raises(RemoteError) as caught:
+        install(loopback_sshd, OLD)
+    report = install(loopback_sshd, OLD, adopt=True)
+    for text in (str(caught.value), *report.notes):
+        assert text.isprintable()
+    assert "/x?]0;title?" in str(caught.value)

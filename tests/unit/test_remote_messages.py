@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from glideinwms_bosco.remote.messages import MAX_LINE_BYTES, MessageFormatError, parse_reply
+from glideinwms_bosco.remote.messages import MAX_LINE_BYTES, MessageFormatError, one_line, parse_reply
 
 BEGIN = b"\nGWMS-BOSCO-BEGIN n1\n"
 END = b"GWMS-BOSCO-END n1\n"
@@ -52,3 +52,24 @@ def test_accepts_line_at_limit() -> None:
 def test_only_refuses_none_and_two(body: bytes) -> None:
     with pytest.raises(MessageFormatError, match="KEY"):
         parse_reply(BEGIN + body + END, "n1").only("KEY")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ümlaut", "plain ümlaut"),
+        (" two\r\nlines\t tab ", "two lines tab"),
+        ("\x1b[2J\x1b]0;title\x07x", "?[2J?]0;title?x"),
+        ("a\x7fb\x9bc\x00d", "a?b?c?d"),
+        ("a\u2028b\u2029c", "a b c"),
+        ("a\u202eb", "a?b"),
+        ("", ""),
+    ],
+)
+def test_text_from_outside_is_one_harmless_line(text: str, shown: str) -> None:
+    assert one_line(text) == shown
+
+
+def test_text_from_outside_is_cut_beyond_its_limit() -> None:
+    assert one_line("x" * 20, 20) == "x" * 20
+    assert one_line("x" * 21, 20) == "x" * 17 + "..."

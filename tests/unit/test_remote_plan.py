@@ -17,10 +17,12 @@ import pytest
 
 from glideinwms_bosco.errors import PlatformError, RemoteError, RemoteStorageError
 from glideinwms_bosco.remote.archive import pack_files
-from glideinwms_bosco.remote.inspection import InstalledFile, InstalledVersion, RemoteState, parse_state
+from glideinwms_bosco.remote.inspection import InstalledFile, InstalledVersion, OpenPlace, RemoteState, parse_state
 from glideinwms_bosco.remote.messages import MessageFormatError, parse_reply
 from glideinwms_bosco.remote.plan import (
     check_bosco_dir,
+    check_login_shell,
+    check_owners,
     check_platform,
     check_space,
     dynamic_linker,
@@ -36,7 +38,7 @@ def state(versions: Mapping[str, InstalledVersion] = MappingProxyType({}), **cha
     empty = RemoteState(
         account="pilot", node="login1", home="/home/pilot", architecture=MACHINE, libc="2.34", glite="none",
         glite_target="", versions=versions, missing_tools=(), missing_commands=(), missing_directories=(),
-        not_writable=None, free_kb=None, free_inodes=None,
+        login="complete", open_places=(), foreign_places=(), not_writable=None, free_kb=None, free_inodes=None,
     )  # fmt: skip
     return dataclasses.replace(empty, **changes)
 
@@ -127,9 +129,11 @@ def test_archive_holds_only_what_was_asked_and_is_reproducible() -> None:
     assert (member.name, member.mode, member.uid, member.mtime) == ("bin/blahpd", 0o755, 0, 0)
 
 
+THERE = "ab" * 32
 ANSWER = (
-    "ACCOUNT pilot\nNODE n\nHOME /h\nARCH x86_64\nLIBC 2.34\nGLITE link versions/ab\nVERSION ab\n"
+    f"ACCOUNT pilot\nUID 7\nNODE n\nHOME /h\nARCH x86_64\nLIBC 2.34\nGLITE link versions/{THERE}\nVERSION ab\n"
     f"MODE ab 81ed bin/x\nSUM ab {OTHER}  bin/x\nMODE ab a1ff bin/y\nSUM ab {OTHER}  bin/y\nTARGET ab bin/y x\n"
+    "LOGIN complete\nHELD 7 41ed .\nHELD 7 41c0 sandbox\nHELD 7 a1ff versions/ab\n"
 )
 
 
@@ -139,7 +143,7 @@ def answer(text: str) -> RemoteState:
 
 def test_reads_the_answer_of_the_account() -> None:
     found = answer(ANSWER)
-    assert found.current_digest == "ab"
+    assert found.current_digest == THERE
     assert found.versions["ab"].files == {"bin/x": InstalledFile(OTHER, 0o755)}
     assert found.versions["ab"].links == {"bin/y": "x"}
 
@@ -157,3 +161,76 @@ def test_refuses_malformed_answer(old: str, new: str) -> None:
 @pytest.mark.parametrize("libc", ["", "musl", "2", "2.34.x"])
 def test_unknown_libc_is_none(libc: str) -> None:
     assert answer(ANSWER.replace("LIBC 2.34", f"LIBC {libc}")).libc is None
+
+
+@pytest.mark.parametrize(
+    "line", ["HELD 7 41c0 ../x", "HELD x 41c0 log", "LOGIN what", "UID 8", "HELD 7 41c0 versions/a/b"]
+)
+def test_refuses_malformed_line_about_owners_and_login(line: str) -> None:
+    with pytest.raises(MessageFormatError):
+        answer(f"{ANSWER}{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("held", "places"),
+    [
+        ("41ed .", ()),
+        ("41fd .", (OpenPlace(".", 0o775),)),
+        ("41ef versions", (OpenPlace("versions", 0o757),)),
+        ("41c0 log", ()),
+        ("45c0 log", ()),
+        ("41e8 log", (OpenPlace("log", 0o750),)),
+        ("41ed sandbox", (OpenPlace("sandbox", 0o755),)),
+        ("81b4 versions/ab", (OpenPlace("versions/ab", 0o664),)),
+        ("a1ff versions/ab", ()),
+    ],
+)
+def test_place_is_open_when_others_may_write_or_look_into_sandboxes(held: str, places: tuple[OpenPlace, ...]) -> None:
+    found = answer(f"{ANSWER.replace('HELD 7 41c0 sandbox', '')}HELD 7 {held}\n".replace("\n\n", "\n"))
+    assert found.open_places == places
+    assert found.foreign_places == ()
+
+
+def test_open_place_turns_unchanged_into_repaired_and_files_are_verified_again() -> None:
+    found = state({OLD.digest: installed()}, glite="link", glite_target=f"versions/{OLD.digest}")
+    opened = dataclasses.replace(found, open_places=(OpenPlace("versions", 0o777),))
+    assert make_plan(OLD, opened).action == "repaired"
+    assert {entry.operation for entry in make_plan(OLD, opened).entries} == {"keep"}
+    private = make_plan(OLD, dataclasses.replace(found, open_places=(OpenPlace("log", 0o755),)))
+    assert (private.action, private.entries) == ("repaired", ())
+
+
+def test_refuses_what_belongs_to_another_user() -> None:
+    check_owners(OLD, state(), "x")
+    found = answer(f"{ANSWER}HELD 8 81a4 versions/ab\n")
+    with pytest.raises(RemoteError, match="/h/site/bosco/versions/ab belongs to user id 8, not to pilot"):
+        check_owners(OLD, found, "x")
+
+
+@pytest.mark.parametrize(
+    ("login", "words"),
+    [("no-bash", "no /bin/bash"), ("ended 124", r"hangs \(> 30 s\)"), ("ended 143", "hangs"),
+     ("ended 0", r"ends the shell \(status 0\)"), ("reads", "reads standard input")],
+)  # fmt: skip
+def test_refuses_login_shell_that_starts_no_pilot(login: str, words: str) -> None:
+    check_login_shell(state(), 30, "x")
+    with pytest.raises(RemoteError, match=words) as caught:
+        check_login_shell(state(login=login), 30, "x")
+    assert "no pilot can start" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "target",
+    [f"versions/{OLD.digest[:-1]}", f"versions/{OLD.digest}/", f"./versions/{OLD.digest}",
+     f"versions/{OLD.digest}\u2028", f"versions/{OLD.digest.upper()}", "/sw/bosco", ""],
+)  # fmt: skip
+def test_link_to_anything_but_a_version_is_not_ours(target: str) -> None:
+    assert state(glite="link", glite_target=target).glite_is_foreign
+    assert not state(glite="link", glite_target=f"versions/{OLD.digest}").glite_is_foreign
+    assert not state().glite_is_foreign
+
+
+def test_texts_of_the_account_are_harmless() -> None:
+    found = answer(ANSWER.replace("NODE n", "NODE \x1b[2Jn\r"))
+    assert found.node == "?[2Jn"

@@ -7,8 +7,10 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,7 +124,7 @@ def test_reported_failure_becomes_an_error(loopback_sshd: LoopbackSshd) -> None:
 
 def test_deadline_ends_a_hanging_program(loopback_sshd: LoopbackSshd) -> None:
     with loopback_sshd.session() as session, pytest.raises(ConnectionLostError, match=r"no answer within 0\.5 s"):
-        session.run_script(load_program("begin.sh") + "sleep 600\n", deadline_s=0.5)
+        session.run_script(load_program("begin.sh") + "sleep 20\n", deadline_s=0.5)
 
 
 def test_refuses_endless_output(loopback_sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,3 +302,100 @@ def test_failed_step_has_its_error_class(step: str, text: str, kind: type[Remote
     error = failure_error(RemoteFailure(step, text), "x")
     assert type(error) is kind
     assert text in error.message
+
+
+def test_startup_file_that_prints_the_input_back_is_named_in_one_line(loopback_sshd: LoopbackSshd) -> None:
+    (loopback_sshd.home / ".bashrc").write_text("cat\n")
+    loopback_sshd.use_shell("/bin/bash", "--rcfile", str(loopback_sshd.home / ".bashrc"), "-ic")
+    with loopback_sshd.session() as session, pytest.raises(RemoteError, match="prints our program back") as caught:
+        session.run_script(ECHO, ["x"])
+    assert ".bashrc" in caught.value.hint
+    assert str(caught.value).isprintable()
+    assert "bosco_remote" not in str(caught.value)
+
+
+def test_startup_file_that_swallows_the_input_is_suspected(loopback_sshd: LoopbackSshd) -> None:
+    (loopback_sshd.home / ".bashrc").write_text("cat >/dev/null\n")
+    loopback_sshd.use_shell("/bin/bash", "--norc", "-c", '. ~/.bashrc; eval "$0"')
+    with loopback_sshd.session() as session, pytest.raises(RemoteError, match="does not run commands") as caught:
+        session.run_script(ECHO, ["x"])
+    assert "must not read standard input" in caught.value.hint
+
+
+def test_terminal_sequences_of_the_remote_are_not_shown(loopback_sshd: LoopbackSshd) -> None:
+    loopback_sshd.restart("ForceCommand printf '\\033[2Jtwo\\nlines\\007'; exit 1")
+    with loopback_sshd.session() as session, pytest.raises(RemoteError, match="two lines") as caught:
+        session.run_script(ECHO, ["x"])
+    assert str(caught.value).isprintable()
+
+
+def test_agent_that_does_not_answer_is_named(
+    loopback_sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "gone"))
+    with (
+        pytest.raises(AuthenticationError, match=f"agent at {tmp_path}/gone does not answer") as caught,
+        SshSession(Connection(loopback_sshd.endpoint)),
+    ):
+        pass
+    assert "--key FILE" in caught.value.hint
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_server_that_closes_after_its_banner_is_said_to_throttle(loopback_sshd: LoopbackSshd, reset: bool) -> None:
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            # Data left unread when a socket is closed make a reset of it.
+            client.recv(8 if reset else 1_000_000)
+            if not reset:
+                client.recv(1_000_000)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1_000_000):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        endpoint = dataclasses.replace(loopback_sshd.endpoint, port=listener.getsockname()[1])
+        with (
+            pytest.raises(UnreachableError, match="closed the connection during login") as caught,
+            SshSession(Connection(endpoint, (), loopback_sshd.key_file)),
+        ):
+            pass
+        thread.join(10)
+    assert "too many connections" in caught.value.hint
+    assert "PerSourcePenalties" in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_signal_taken_as_interrupt_leaves_nothing(loopback_sshd: LoopbackSshd, number: signal.Signals) -> None:
+    """The autouse fixture looks for the private directory; a second signal comes while the session is being closed."""
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from glideinwms_bosco.remote import ssh\n"
+        "from glideinwms_bosco.remote.connection import Connection, Endpoint\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        "for name in (signal.SIGHUP, signal.SIGTERM): signal.signal(name, interrupt)\n"
+        "end = ssh.end_process\n"
+        "def end_with_signal(process):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    end(process)\n"
+        "ssh.end_process = end_with_signal\n"
+        "host, port, user, key, file = sys.argv[1:]\n"
+        "try:\n"
+        "    with ssh.SshSession(Connection(Endpoint(host, int(port), user, (key,)), (), Path(file))):\n"
+        "        print('up', flush=True); sys.stdin.read()\n"
+        "except KeyboardInterrupt: sys.exit(130)\n"
+    )
+    end = loopback_sshd.endpoint
+    argv = [sys.executable, "-c", code, end.host, str(end.port), end.user, *end.host_keys, str(loopback_sshd.key_file)]
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    child.send_signal(number)
+    child.wait(20)
+    child.communicate()
+    assert child.returncode == 130
+    wait_until(lambda: not connections(loopback_sshd))

@@ -16,7 +16,7 @@ from glideinwms_bosco.remote.ssh_errors import classify_ssh_failure
 
 FINGERPRINT = "SHA256:" + "a" * 43
 
-# Texts of OpenSSH 8.4 to 10.0 with LC_ALL=C.
+# Texts of OpenSSH with LC_ALL=C, where the tables of ssh_errors.py say.
 CASES: list[tuple[str, type[RemoteError], str]] = [
     ("ssh: connect to host h port 22: Connection refused", UnreachableError, "refuses the connection"),
     ("ssh: connect to host h port 22: Connection timed out", UnreachableError, "does not answer"),
@@ -40,7 +40,7 @@ CASES: list[tuple[str, type[RemoteError], str]] = [
      HostKeyError, "type that is not pinned"),
     ("pilot@h: Permission denied (publickey).", AuthenticationError, "authorized_keys"),
     ("pilot@h: Permission denied (publickey,gssapi-with-mic,password).", AuthenticationError, "authorized_keys"),
-    ("Received disconnect from h port 22:2: Too many authentication failures", AuthenticationError, "many keys"),
+    ("Received disconnect from h port 22:2: Too many authentication failures", AuthenticationError, "--key FILE"),
     ('Load key "/k": error in libcrypto\npilot@h: Permission denied (publickey).', AuthenticationError, "key file"),
     ("no such identity: /k: No such file or directory\npilot@h: Permission denied (publickey).", AuthenticationError,
      "key file cannot be read"),
@@ -49,6 +49,8 @@ CASES: list[tuple[str, type[RemoteError], str]] = [
     ("Connection to h closed by remote host.", ConnectionLostError, "lost the connection"),
     ("mux_client_request_session: read from master failed: Broken pipe", ConnectionLostError, "lost the connection"),
     ("mux_client_request_session: session request failed: Session open refused by peer", RemoteError, "MaxSessions"),
+    ("Connection closed by 10.0.0.1 port 22", UnreachableError, "closed the connection during login"),
+    ("Connection reset by 10.0.0.1 port 22", UnreachableError, "PerSourcePenalties"),
     ("something new", UnreachableError, "something new"),
     ("", UnreachableError, "no reason"),
 ]  # fmt: skip
@@ -62,3 +64,8 @@ def test_classifies(stderr: str, kind: type[RemoteError], part: str) -> None:
     assert part in str(error)
     assert str(error).startswith("site s: pilot@h:22")
     assert error.hint
+
+
+def test_text_that_no_row_knows_is_shown_without_control_characters() -> None:
+    error = classify_ssh_failure("\x1b]0;x\x07new", where="pilot@h:22", host="h", port=22)
+    assert "?]0;x?new" in error.message

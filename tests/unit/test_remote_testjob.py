@@ -15,6 +15,7 @@ from glideinwms_bosco.remote.testjob import (
     batch_id,
     judge,
     submit_description,
+    untested_version,
     waiting_reason,
 )
 from tests.unit.site_text import changed_site
@@ -94,6 +95,21 @@ def test_held_job_fails_with_the_gridmanager_s_reason(tmp_path: Path) -> None:
     apply_event(job, {"MyType": "JobHeldEvent", "HoldReason": "submission command failed"}, 1.0)
     judge(job, plan(tmp_path), OUTPUT, b"abc\n")
     assert job.failure == "held: submission command failed"
+
+
+def test_job_through_an_older_bundle_is_told() -> None:
+    """A gahp that runs since before a deploy keeps its version; the new one is then not proven by the test."""
+    job = JobState(0, version="a" * 64)
+    assert untested_version([job], "a" * 64) is None
+    sentence = untested_version([job], "b" * 64)
+    assert sentence is not None
+    assert "bundle bbbbbbbbbbbb, deployed since, is untested" in sentence
+    assert untested_version([JobState(0)], "b" * 64) is None
+    assert untested_version([job], None) is None
+
+
+def test_schedd_removes_jobs_of_a_test_that_was_killed(tmp_path: Path) -> None:
+    assert submit_description(plan(tmp_path, timeout_s=60), Path("/x"))["periodic_remove"] == "time() - QDate > 660"
 
 
 def test_events_of_other_kinds_change_nothing() -> None:

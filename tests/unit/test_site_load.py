@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,24 @@ REFUSED = {
         12,
         "install.htcondor.sha256",
         "missing",
+    ),
+    "number with a point for a whole one": ("cpus: 8", "cpus: 8.0", 14, "entries[0].cpus", "whole number, is 8.0"),
+    "number with a leading zero": ("cpus: 8", "cpus: 010", 14, "entries[0].cpus", "whole number, is '010'"),
+    "character that XML lacks": ("cpus: 8", 'comment: "\\uFFFE"', 14, "entries[0].comment", "control character"),
+    "surrogate": ("cpus: 8", 'comment: "\\ud800"', 14, "entries[0].comment", "control character"),
+    "queue as a submit attribute": (
+        "cpus: 8",
+        "submit_attrs: {+remote_queue: '\"x y\"'}",
+        14,
+        "entries[0].submit_attrs.+remote_queue",
+        "use `batch.queue`",
+    ),
+    "project as a submit attribute": (
+        "cpus: 8",
+        "submit_attrs: {+BatchProject: a b}",
+        14,
+        "entries[0].submit_attrs.+BatchProject",
+        "use `batch.project`",
     ),
     "entry name with a slash": ("Test_Entry", "a/b", 13, "entries[0].name", "is not allowed"),
 }
@@ -197,6 +216,20 @@ def test_broken_yaml_is_one_clear_line(case: str, tmp_path: Path) -> None:
     assert problem.line == line
     assert words in str(problem)
     assert "\n" not in str(problem)
+
+
+@pytest.mark.parametrize("key", ['"+Foo\\n"', '"a\\e[31m"'])
+def test_key_with_a_control_character_is_refused_and_shown_harmless(key: str, tmp_path: Path) -> None:
+    """`$` in a pattern matches before a last line break, so patterns alone let `+Foo\\n` through."""
+    path = write_site(tmp_path, "cpus: 8", f"submit_attrs: {{{key}: x}}")
+    problem = problems_of(path)[0]
+    assert "has a line break or control character" in problem.message
+    assert str(problem).isprintable()
+
+
+def test_pipe_instead_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert "not a regular file" in str(problems_of(tmp_path / "pipe.yaml")[0])
 
 
 def test_alias_bomb_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
 # Second part after begin.sh: tell what the account has, change nothing.
-# Parameters: bosco_dir, number of paths, the paths, number of batch commands, the commands.
+# Parameters: bosco_dir, seconds that a login profile may take, number of paths, the paths, number of batch commands,
+# the commands.
 
 bosco_inspect_host() {
   bosco_remote_say ACCOUNT "$(id -un 2>/dev/null || id -u)"
@@ -11,7 +12,7 @@ bosco_inspect_host() {
   bosco_remote_say ARCH "$(uname -m)"
   BOSCO_LIBC=$(getconf GNU_LIBC_VERSION 2>/dev/null) || BOSCO_LIBC=$(ldd --version 2>/dev/null | sed -n 1p) || :
   bosco_remote_say LIBC "${BOSCO_LIBC##* }"
-  for BOSCO_TOOL in tar gzip sha256sum awk sed stat mv cp ln df; do
+  for BOSCO_TOOL in tar gzip sha256sum awk sed stat mv cp ln df find sort; do
     command -v "$BOSCO_TOOL" >/dev/null 2>&1 || bosco_remote_say NO-TOOL "$BOSCO_TOOL"
   done
 }
@@ -42,9 +43,15 @@ bosco_inspect_link() {
   fi
 }
 
-bosco_inspect_directories() {
+# Who owns the directories that pilots depend on, and who else may write there: `HELD uid mode place`. Names of files
+# are left out: who may write there can choose them.
+bosco_inspect_holders() {
+  bosco_remote_say UID "$(id -u)"
   for BOSCO_NAME in sandbox log; do
     [ -d "$1/$BOSCO_NAME" ] || bosco_remote_say NO-DIRECTORY "$BOSCO_NAME"
+  done
+  for BOSCO_NAME in . versions sandbox log; do
+    [ ! -d "$1/$BOSCO_NAME" ] || stat -L -c "HELD %u %f $BOSCO_NAME" -- "$1/$BOSCO_NAME"
   done
 }
 
@@ -62,12 +69,31 @@ bosco_inspect_version() {
   sha256sum -- "$@" 2>/dev/null | sed "s/^/SUM $BOSCO_NAME /" || :
 }
 
-bosco_inspect_commands() {
-  # Job submission runs under a login shell; its profile may print, read or hang.
-  # shellcheck disable=SC2016
-  timeout 30 /bin/bash -l -c '
-    for c; do command -v "$c" >/dev/null 2>&1 || printf "\nGWMS-MISSING %s\n" "$c"; done
-  ' sh "$@" </dev/null 2>/dev/null | sed -n 's/^GWMS-MISSING /NO-COMMAND /p'
+# remote_gahp starts everything by `/bin/bash -l -c`, with the gahp's requests on standard input. So the login profile
+# must come to its end, and leave the input alone: here the nonce, which the shell prints behind the profile.
+bosco_inspect_login() {
+  [ -x /bin/bash ] || {
+    bosco_remote_say LOGIN no-bash
+    return 0
+  }
+  BOSCO_TIMEOUT="timeout $1"
+  command -v timeout >/dev/null 2>&1 || BOSCO_TIMEOUT=
+  shift
+  {
+    BOSCO_STATUS=0
+    # shellcheck disable=SC2016,SC2086
+    printf '%s\n' "$BOSCO_NONCE" | $BOSCO_TIMEOUT /bin/bash -l -c '
+      n=
+      IFS= read -r n || :
+      for c; do command -v "$c" >/dev/null 2>&1 || printf "\nGWMS-MISSING %s\n" "$c"; done
+      printf "\nGWMS-LOGIN-AT-END %s\n" "$n"
+    ' sh "$@" 2>/dev/null || BOSCO_STATUS=$?
+    printf '\nGWMS-LOGIN-STATUS %s\n' "$BOSCO_STATUS"
+  } | sed -n \
+    -e 's/^GWMS-MISSING /NO-COMMAND /p' \
+    -e "/^GWMS-LOGIN-AT-END $BOSCO_NONCE\$/{" -e 's/.*/LOGIN complete/p' -e 'q' -e '}' \
+    -e '/^GWMS-LOGIN-AT-END/{' -e 's/.*/LOGIN reads/p' -e 'q' -e '}' \
+    -e 's/^GWMS-LOGIN-STATUS /LOGIN ended /p'
 }
 
 bosco_inspect_list() {
@@ -78,10 +104,12 @@ bosco_inspect_list() {
 bosco_inspect_main() {
   bosco_remote_param
   BOSCO_DIR=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_PROFILE_S=$BOSCO_PARAM
   bosco_inspect_host
   bosco_inspect_space "$BOSCO_DIR"
   bosco_inspect_link "$BOSCO_DIR"
-  bosco_inspect_directories "$BOSCO_DIR"
+  bosco_inspect_holders "$BOSCO_DIR"
   bosco_inspect_list
   set --
   while [ "$#" -lt "$BOSCO_COUNT" ]; do
@@ -97,6 +125,7 @@ bosco_inspect_main() {
       *[!0-9a-f]*) continue ;;
     esac
     bosco_remote_say VERSION "$BOSCO_NAME"
+    find "$BOSCO_VERSION" -exec stat -c "HELD %u %f versions/$BOSCO_NAME" -- {} + | sort -u
     (bosco_inspect_version "$BOSCO_VERSION" "$BOSCO_NAME" "$@")
   done
   bosco_inspect_list
@@ -105,7 +134,7 @@ bosco_inspect_main() {
     bosco_remote_param
     set -- "$@" "$BOSCO_PARAM"
   done
-  [ "$#" -eq 0 ] || bosco_inspect_commands "$@"
+  bosco_inspect_login "$BOSCO_PROFILE_S" "$@"
   bosco_remote_end 0
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
 # Second part after begin.sh: bring one version into place and let `glite` point to it.
-# Parameters: bosco_dir, digest, staging token, name for a directory `glite` that is moved away (or -), age in seconds
+# Parameters: bosco_dir, digest, staging token, name for a `glite` not ours that is moved away (or -), age in seconds
 # from which a staging directory is left over, `archive` or -, number of entries, the entries. Then, with `archive`, a
 # tar.gz of the files to send.
 # An entry is `op mode digest source path`, '-' where a field does not apply:
@@ -22,6 +22,34 @@ bosco_install_directories() {
   for BOSCO_NAME in sandbox log; do
     [ -d "$BOSCO_DIR/$BOSCO_NAME" ] || mkdir -m 0700 -- "$BOSCO_DIR/$BOSCO_NAME" || return 1
   done
+}
+
+# Others must neither replace what pilots run nor read what they leave. From the top down: who may still write to a
+# directory could put back what was closed below it. Only what is open is touched.
+bosco_install_close() {
+  find -H . versions -prune \( -perm -020 -o -perm -002 \) -exec chmod go-w -- {} + || return 1
+  find -H sandbox log -prune ! -perm 0700 -exec chmod 0700 -- {} + || return 1
+  for BOSCO_NAME in versions/*; do
+    case ${BOSCO_NAME#versions/} in
+      *[!0-9a-f]*) continue ;;
+    esac
+    find "$BOSCO_NAME" ! -type l \( -perm -020 -o -perm -002 \) -exec chmod go-w -- {} + || return 1
+  done
+}
+
+# Whether `glite` is a link to a version; anything else was made by somebody else.
+bosco_install_is_ours() {
+  BOSCO_TARGET=$(readlink glite 2>/dev/null) || return 1
+  BOSCO_NAME=${BOSCO_TARGET#versions/}
+  [ "$BOSCO_TARGET" = "versions/$BOSCO_NAME" ] && [ "${#BOSCO_NAME}" -eq 64 ] || return 1
+  case $BOSCO_NAME in
+    *[!0-9a-f]*) return 1 ;;
+  esac
+}
+
+# Whether `glite` is something that must be moved away first.
+bosco_install_is_foreign() {
+  { [ -L glite ] || [ -e glite ]; } && ! bosco_install_is_ours
 }
 
 # What an ended deploy has left. A living one is younger: its time is limited by the side that sends.
@@ -136,9 +164,9 @@ bosco_install_repair() {
   bosco_install_verify "versions/$BOSCO_DIGEST" "$BOSCO_STAGING/all"
 }
 
-# bosco_install_switch NAME: NAME is where a directory `glite` goes.
+# bosco_install_switch NAME: NAME is where a `glite` that is not ours goes.
 bosco_install_switch() {
-  if [ ! -L glite ] && [ -e glite ]; then
+  if bosco_install_is_foreign; then
     mv -T -- glite "$1" || return 1
   fi
   ln -s -- "versions/$BOSCO_DIGEST" "$BOSCO_LINK" || return 1
@@ -184,9 +212,10 @@ bosco_install_main() {
   BOSCO_COUNT=$BOSCO_PARAM
   bosco_remote_try write bosco_install_directories
   cd -P -- "$BOSCO_DIR" || bosco_remote_fail write "$BOSCO_DIR cannot be entered"
-  if [ ! -L glite ] && [ -e glite ] && [ "$BOSCO_ASIDE" = - ]; then
+  if bosco_install_is_foreign && [ "$BOSCO_ASIDE" = - ]; then
     bosco_remote_fail occupied 'glite is not a link of ours'
   fi
+  bosco_remote_try write bosco_install_close
   trap bosco_install_cleanup EXIT
   trap 'exit 4' HUP INT TERM PIPE
   bosco_install_sweep "$BOSCO_AGE"

@@ -7,6 +7,8 @@
 bosco_test_main() {
     word=$(cat test_word) || return 97
     printf 'node %s\nuser %s\nword %s\n' "$(uname -n)" "$(id -un)" "$word"
+    # The launcher of the bundle exports it; batch systems that pass the environment on show which version submitted.
+    [ -z "${GLITE_LOCATION:-}" ] || printf 'version %s\n' "${GLITE_LOCATION##*/}"
     printf '%s\n' "$word" > test_result || return 98
     sleep "${2:-0}"
     return "$1"

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every check of site files that touches nothing: fields, batch system, bundle, entry XML, ssh configuration.
+
+Named sites are checked beside all others of the host: an entry name or a host key that clashes with a site which was
+not named does the same harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glideinwms_bosco.bundle import site_request
+from glideinwms_bosco.entry.render import render_site
+from glideinwms_bosco.entry.submit import submit_problems
+from glideinwms_bosco.errors import BundleError, Problem, RemoteError, SiteFileError
+from glideinwms_bosco.remote.connection import Endpoint
+from glideinwms_bosco.remote.factory_ssh import FactorySsh, render_factory_ssh
+from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
+from glideinwms_bosco.site.crosscheck import check_together
+from glideinwms_bosco.site.load import load_site, load_sites
+from glideinwms_bosco.site.model import SiteDescription
+
+_ANYWHERE = Path("/known_hosts")
+"""A path for configurations that are rendered only to see whether they can be."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Sites that passed every check, the warnings, and the entry XML of each site, in the same order."""
+
+    sites: tuple[SiteDescription, ...]
+    warnings: tuple[Problem, ...]
+    entry_xml: tuple[bytes, ...]
+
+
+def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = ()) -> Checked:
+    """Load and check site files.
+
+    Args:
+        paths: the files.
+        beside: other site files of the host; what is wrong with them alone is not reported here.
+
+    Raises:
+        SiteFileError: with all problems of all files.
+    """
+    sites, warnings = load_sites(paths)
+    problems = list(warnings)
+    for site in sites:
+        problems.extend((*submit_problems(site), *_host_key_problems(site), *_bundle_problems(site)))
+    if any(problem.severity == "error" for problem in problems):
+        raise SiteFileError(tuple(problems))
+    others = _loadable(beside, paths)
+    named = {site.file for site in sites}
+    problems += [problem for problem in check_together([*others, *sites]) if problem.file in named]
+    problems += _ssh_problems(sites, others)
+    if any(problem.severity == "error" for problem in problems):
+        raise SiteFileError(tuple(dict.fromkeys(problems)))
+    return Checked(sites, tuple(problems), tuple(render_site(site) for site in sites))
+
+
+def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactorySsh:
+    """The ssh client configuration of the factory for all sites that have pinned host keys.
+
+    Raises:
+        RemoteError: two ways contradict each other about one host.
+    """
+    ways: list[tuple[Endpoint, tuple[Endpoint, ...]]] = []
+    for site in sites:
+        if site.login.host_keys and all(jump.host_keys for jump in site.login.jump_hosts):
+            ways += [(login_endpoint(site, account), jump_endpoints(site, account)) for account in site.accounts]
+    return render_factory_ssh(ways, known_hosts)
+
+
+def _loadable(beside: Iterable[Path], paths: Sequence[Path]) -> list[SiteDescription]:
+    """The sites that are not named, as far as they can be read; a broken one is reported when it is named."""
+    named = {path.resolve() for path in paths}
+    sites = []
+    for path in beside:
+        if path.resolve() in named:
+            continue
+        try:
+            site = load_site(path)[0]
+        except SiteFileError:
+            continue
+        if not _host_key_problems(site):
+            sites.append(site)
+    return sites
+
+
+def _ssh_problems(sites: Sequence[SiteDescription], others: Sequence[SiteDescription]) -> list[Problem]:
+    """Find hosts that two sites describe differently; ssh has one set of pinned keys and one way per host."""
+    problems = []
+    by_host: dict[str, list[SiteDescription]] = {}
+    for site in [*others, *sites]:
+        hosts = {site.login.host.lower(), *(jump.host.lower() for jump in site.login.jump_hosts)}
+        neighbours = {other.file: other for host in hosts for other in by_host.get(host, ())}
+        for other in (None, *neighbours.values()):
+            try:
+                factory_ssh([site] if other is None else [other, site], _ANYWHERE)
+            except RemoteError as err:
+                beside = f" (the other is in {other.file}:{other.line('login')})" if other else ""
+                if site in sites:
+                    message = f"{err.message}{beside}"
+                    problems.append(Problem(site.file, site.line("login"), "login", message, err.hint))
+                break
+        for host in hosts:
+            by_host.setdefault(host, []).append(site)
+    return problems
+
+
+def _host_key_problems(site: SiteDescription) -> list[Problem]:
+    """Keys of the right form that are no keys: only decoding finds them."""
+    problems = []
+    stops = [("login", site.login.host, site.login.port, site.login.host_keys)]
+    stops += [
+        (f"login.jump_hosts[{i}]", jump.host, jump.port, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)
+    ]
+    for where, host, port, keys in stops:
+        for i, key in enumerate(keys):
+            try:
+                Endpoint(host, port, "nobody", (key,))
+            except RemoteError as err:
+                field = f"{where}.host_keys[{i}]"
+                problems.append(Problem(site.file, site.line(field), field, err.message, err.hint))
+    return problems
+
+
+def _bundle_problems(site: SiteDescription) -> list[Problem]:
+    """Settings of blah.config that the bundle makes itself, or that blahp could not read."""
+    try:
+        site_request(site)
+    except BundleError as err:
+        return [Problem(site.file, site.line("batch.settings"), "batch.settings", err.message, err.hint)]
+    return []
