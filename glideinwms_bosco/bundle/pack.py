@@ -54,6 +54,4 @@ def write_packed(tar: bytes, path: Path) -> None:
     try:
         write_atomic(path, compressed(tar))
     except OSError as error:
-        raise BundleError(
-            f"{path}: cannot be written: {error.strerror}", "check the directory and its free space"
-        ) from error
+        raise BundleError(f"cannot write {path}: {error.strerror}", "check space and permissions") from error
