@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.operator import prepare_factory
+from tests.lab.operator import SITES, prepare_factory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,3 +31,11 @@ def lab() -> Iterator[Lab]:
         yield made
     finally:
         made.down()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_sites_of_other_modules(request: pytest.FixtureRequest) -> None:
+    """Sites are checked beside each other: those of another module, with other keys for the same host, would clash."""
+    if "lab" in request.fixturenames and request.module.__name__ != "tests.lab.test_lab_lifecycle":
+        lab: Lab = request.getfixturevalue("lab")
+        lab.run("factory", ["find", SITES, "-name", "*.yaml", "-delete"])

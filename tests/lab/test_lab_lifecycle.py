@@ -16,6 +16,7 @@ import pytest
 from tests.lab import net
 from tests.lab.lab import Lab
 from tests.lab.settings import BASE_HOSTS, CHECKOUT, EXTRA_HOSTS, LabError
+from tests.lab.waiting import await_true
 
 pytestmark = [
     pytest.mark.lab,
@@ -168,7 +169,8 @@ def test_down_does_not_kill_a_process_that_got_a_recorded_pid(lab: Lab) -> None:
 def test_up_restarts_a_lab_that_lost_a_daemon(lab: Lab) -> None:
     lab.up()
     lab.run("login", ["sh", "-c", "kill -9 $(cat /run/slurmctld.pid)"])
-    assert not lab.is_up()
+    # A killed process takes its time on a busy machine.
+    await_true(lambda: not lab.is_up(), "the daemon's death noticed", 10.0)
     lab.up()
     assert srun_hostname(lab) == "worker2"
 

@@ -20,9 +20,12 @@ def await_true(condition: Callable[[], bool], what: str, deadline_s: float = 60.
 
 
 def await_no_gahp(lab: Lab) -> None:
-    """Wait until the gridmanager has gone, and its connections with it: the next job starts new ones."""
+    """Wait until the gridmanager has gone, and its connections with it: the next job starts new ones.
+
+    Between two tries of a remote side that is down there is no gahp, but the gridmanager that will start it.
+    """
 
     def gone() -> bool:
-        return lab.run("factory", ["pgrep", "-f", "remote_gahp"], check=False).returncode != 0
+        return lab.run("factory", ["pgrep", "-f", "remote_gahp|condor_gridmanager"], check=False).returncode != 0
 
     await_true(gone, "gridmanager of earlier jobs gone")
