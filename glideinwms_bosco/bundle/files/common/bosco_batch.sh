@@ -143,8 +143,14 @@ bosco_queue_ask() {
         bosco_batch_lock "$1.lock"
         case $? in
             0)
-                bosco_queue_refresh "$@"
-                bosco_rc=$?
+                # Another process may have asked and let go between our look at the list and our lock.
+                bosco_batch_now
+                bosco_queue_age "$1"
+                bosco_rc=0
+                if [ "$BOSCO_AGE" -gt "$BOSCO_QUEUE_TTL_S" ]; then
+                    bosco_queue_refresh "$@"
+                    bosco_rc=$?
+                fi
                 rm -f -- "$1.lock"
                 return "$bosco_rc"
                 ;;
