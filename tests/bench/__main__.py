@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
-from tests.bench import bundles, installing, jobs, rendering
+from tests.bench import bundles, installing, jobs, linting, rendering
 from tests.bench.figures import BenchError, Figure, Section, table, timed
 from tests.bench.workplace import Workplace
 from tests.lab.lab import Lab
@@ -48,6 +48,7 @@ def _lab_sections() -> Generator[Section, None, None]:
 
 def _sections() -> Generator[Section, None, None]:
     yield rendering.measure()
+    yield linting.measure()
     if os.geteuid() == 0:
         yield from _lab_sections()
 
