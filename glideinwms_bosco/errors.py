@@ -112,6 +112,10 @@ class EntryError(BoscoError):
     """Factory entry XML cannot be rendered or written (room `entry`)."""
 
 
+class EntryFileError(FileProblemsError, EntryError):
+    """A file of a factory configuration cannot be read as entry XML."""
+
+
 class BundleError(BoscoError):
     """A bundle cannot be built or read (room `bundle`)."""
 

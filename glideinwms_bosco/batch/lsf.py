@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from glideinwms_bosco.batch.model import SHORT_OPTION, BatchSystem, Finding, ResourceRequest, SubmitAttr
@@ -15,6 +15,7 @@ class Lsf(BatchSystem):
     name: ClassVar[str] = "lsf"
     remote_commands: ClassVar[tuple[str, ...]] = ("bsub", "bjobs", "bkill", "lsid")
     runtime_unit_s: ClassVar[int] = 60
+    options: ClassVar[Mapping[str, str]] = {"reservation": "-U {}", "qos": "-sla {}"}
     extra_arg: ClassVar[str] = SHORT_OPTION
     extra_arg_example: ClassVar[str] = "-M 4000"
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
@@ -23,6 +23,9 @@ class ResourceRequest:
     whole_node: bool = False
     queue: Optional[str] = None
     project: Optional[str] = None
+    constraint: Optional[str] = None
+    reservation: Optional[str] = None
+    qos: Optional[str] = None
     extra_args: tuple[str, ...] = ()
 
 
@@ -57,6 +60,8 @@ class BatchSystem:
     """Commands that must exist on the login host."""
     runtime_unit_s: ClassVar[int] = 1
     """blahp divides the wall time by this and drops the rest; 59 s of minutes would become 0, no limit at all."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """constraint, reservation and qos as an option of the submit command; what is missing cannot be asked for."""
     extra_arg: ClassVar[str]
     """Regular expression one extra argument must match."""
     extra_arg_example: ClassVar[str]
@@ -81,6 +86,10 @@ class BatchSystem:
             if not re.fullmatch(self.extra_arg, arg):
                 hint = f"for example {self.extra_arg_example}"
                 yield Finding("extra_args", f"{arg!r} is not an option of {self.name}'s submit command", hint)
+        for field, _ in _choices(request):
+            if field not in self.options:
+                hint = "use extra_args if the site's submit command has an option for it"
+                yield Finding(field, f"{self.name} has no option for it that fits every site", hint)
         if request.nodes > 1 and request.cpus is None:
             yield Finding("nodes", "more than one node needs cpus (per node)", "set cpus")
         if request.whole_node and request.cpus is None:
@@ -114,8 +123,18 @@ class BatchSystem:
             yield SubmitAttr("batch_queue", request.queue)
         if request.project is not None:
             yield SubmitAttr("batch_project", request.project)
-        if request.extra_args:
-            yield SubmitAttr("batch_extra_submit_args", " ".join(request.extra_args))
+        args = [self.options[field].format(value) for field, value in _choices(request) if field in self.options]
+        args += request.extra_args
+        if args:
+            yield SubmitAttr("batch_extra_submit_args", " ".join(args))
+
+
+def _choices(request: ResourceRequest) -> Iterator[tuple[str, str]]:
+    """The named choices that a request makes, in a fixed order."""
+    for field in ("constraint", "reservation", "qos"):
+        value = getattr(request, field)
+        if value is not None:
+            yield field, value
 
 
 # No quote, `$`, `;`, `*` or backslash: the value is echoed unquoted into the batch script.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from glideinwms_bosco.batch.model import SHORT_OPTION, BatchSystem, Finding, ResourceRequest
@@ -14,6 +14,7 @@ class Pbs(BatchSystem):
 
     name: ClassVar[str] = "pbs"
     remote_commands: ClassVar[tuple[str, ...]] = ("qsub", "qstat", "qdel")
+    options: ClassVar[Mapping[str, str]] = {"qos": "-l qos={}"}
     extra_arg: ClassVar[str] = SHORT_OPTION
     extra_arg_example: ClassVar[str] = "-l feature=ib"
 

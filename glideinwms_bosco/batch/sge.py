@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from glideinwms_bosco.batch.model import SHORT_OPTION, BatchSystem, Finding, ResourceRequest, SubmitAttr
@@ -14,6 +14,7 @@ class Sge(BatchSystem):
 
     name: ClassVar[str] = "sge"
     remote_commands: ClassVar[tuple[str, ...]] = ("qsub", "qstat", "qdel", "qacct")
+    options: ClassVar[Mapping[str, str]] = {"reservation": "-ar {}"}
     extra_arg: ClassVar[str] = SHORT_OPTION
     extra_arg_example: ClassVar[str] = "-l mem_free=4G"
 

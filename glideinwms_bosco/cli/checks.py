@@ -68,7 +68,7 @@ def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactoryS
     """
     ways: list[tuple[Endpoint, tuple[Endpoint, ...]]] = []
     for site in sites:
-        if site.login.host_keys and all(jump.host_keys for jump in site.login.jump_hosts):
+        if site.login and site.login.host_keys and all(jump.host_keys for jump in site.login.jump_hosts):
             ways += [(login_endpoint(site, account), jump_endpoints(site, account)) for account in site.accounts]
     return render_factory_ssh(ways, known_hosts)
 
@@ -94,6 +94,8 @@ def _ssh_problems(sites: Sequence[SiteDescription], others: Sequence[SiteDescrip
     problems = []
     by_host: dict[str, list[SiteDescription]] = {}
     for site in [*others, *sites]:
+        if site.login is None:
+            continue
         hosts = {site.login.host.lower(), *(jump.host.lower() for jump in site.login.jump_hosts)}
         neighbours = {other.file: other for host in hosts for other in by_host.get(host, ())}
         for other in (None, *neighbours.values()):
@@ -112,6 +114,8 @@ def _ssh_problems(sites: Sequence[SiteDescription], others: Sequence[SiteDescrip
 
 def _host_key_problems(site: SiteDescription) -> list[Problem]:
     """Keys of the right form that are no keys: only decoding finds them."""
+    if site.login is None:
+        return []
     problems = []
     stops = [("login", site.login.host, site.login.port, site.login.host_keys)]
     stops += [

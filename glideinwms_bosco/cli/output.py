@@ -49,6 +49,17 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+def print_published(files: Sequence[Any], carried: Sequence[str]) -> None:
+    """Say what was done in config.d: rows with file, entries and action, and the entries kept as copies."""
+    for row in files:
+        print(f"{row.action}: {row.file} ({counted(row.entries, 'entry', 'entries')})")
+    for name in carried:
+        print(
+            f"kept disabled: {name} has left its site file; reconfigure, then `gwms-bosco entry remove {name} "
+            "--reconfigured`"
+        )
+
+
 @contextmanager
 def byte_progress(title: str) -> Iterator[Advance]:
     """Show a progress bar on stderr if that is a terminal; give a function that moves it."""

@@ -61,12 +61,14 @@ def find_account(name: str, settings: Settings) -> tuple[SiteDescription, Accoun
     Raises:
         UsageError: unknown, or the site has several accounts and none is named.
         SiteFileError: the site file has problems.
+        SiteError: it names no login host yet.
     """
     # A path may have a colon of its own; an account's name has none.
     site_name, _, account_name = (name, "", "") if Path(name).is_file() else name.rpartition(":")
     if not site_name:
         site_name, account_name = account_name, ""
     site = select_site(site_name, settings)
+    site.required_login()
     if not account_name and len(site.accounts) > 1:
         names = ", ".join(f"{site_name}:{account.name}" for account in site.accounts)
         raise UsageError(f"site {site_name} has several accounts", f"name one of: {names}")

@@ -47,12 +47,13 @@ _KNOWN = {
 
 def entry_attrs(site: SiteDescription, entry: Entry) -> tuple[Attr, ...]:
     """All attributes of an entry, every flag set, sorted by name; the operator's own win over derived ones."""
-    attrs = {name: Attr(name, value) for name, value in _derived(site, entry)}
+    attrs = {name: Attr(name, value) for name, value in derived_attrs(site, entry)} if entry.raw.derive else {}
     attrs.update({attr.name: attr for attr in entry.attrs})
-    return tuple(_complete(attrs[name]) for name in sorted(attrs))
+    return tuple(complete_attr(attrs[name]) for name in sorted(attrs))
 
 
-def _derived(site: SiteDescription, entry: Entry) -> Iterator[tuple[str, str]]:
+def derived_attrs(site: SiteDescription, entry: Entry) -> Iterator[tuple[str, str]]:
+    """Name and value of each attribute that follows from the fields of the site and the entry."""
     optional: tuple[tuple[str, Optional[object]], ...] = (
         ("GLIDEIN_Site", site.name),
         ("GLIDEIN_ResourceName", site.resource),
@@ -71,7 +72,8 @@ def _derived(site: SiteDescription, entry: Entry) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _complete(attr: Attr) -> Attr:
+def complete_attr(attr: Attr) -> Attr:
+    """The attribute with every flag set: its own, or the default of its name."""
     flags = _KNOWN.get(attr.name, _DEFAULT)
 
     def stated(own: Optional[bool], default: bool) -> bool:

@@ -7,7 +7,7 @@ from lxml import etree
 
 # Lists whose elements are told apart by a key; the later of two equal keys wins.
 # Source: glideinWMS 3.10 creation/lib/xmlConfig.py and factoryXmlConfig.py, LIST_TAGS.
-_LIST_KEYS = {
+LIST_KEYS = {
     "attrs": "name",
     "files": "absfname",
     "allow_frontends": "name",
@@ -28,7 +28,7 @@ def entry_meanings(root: etree._Element) -> dict[str, Meaning]:
 
 def _meaning(element: etree._Element, path: str) -> Meaning:
     found: Meaning = {path + "@" + str(name): str(value) for name, value in element.attrib.items()}
-    key = _LIST_KEYS.get(str(element.tag))
+    key = LIST_KEYS.get(str(element.tag))
     keyed: dict[str, Meaning] = {}
     for child in element.iterchildren(tag=etree.Element):
         name = path + str(child.tag)

@@ -11,12 +11,15 @@ from lxml import etree
 
 from glideinwms_bosco.entry.attrs import entry_attrs
 from glideinwms_bosco.entry.meaning import entry_meanings
+from glideinwms_bosco.entry.raw import apply_raw
 from glideinwms_bosco.entry.submit import gatekeeper, gridtype, submit_attrs
 from glideinwms_bosco.errors import EntryError
 from glideinwms_bosco.site.model import AllowFrontend, Attr, Entry, Limits, SiteDescription
 
 # Both credential modes are `key_pair` for glideinWMS: a broker's handle travels in the private key's place.
 AUTH_METHOD = "key_pair"
+WRITTEN_BY = "Written by gwms-bosco from"
+"""How a file of ours begins to say where it comes from."""
 
 Value = Union[str, int, float, bool, None]
 
@@ -30,7 +33,7 @@ def render_site(site: SiteDescription) -> bytes:
     """
     root = etree.Element("glidein")
     source = Path(site.file).name or site.name
-    root.append(etree.Comment(f" Written by gwms-bosco from {source}: change that file instead. ".replace("--", "- -")))
+    root.append(etree.Comment(f" {WRITTEN_BY} {source}: change that file instead. ".replace("--", "- -")))
     entries = etree.SubElement(root, "entries")
     for entry in site.entries:
         _entry(entries, site, entry)
@@ -65,7 +68,8 @@ def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
             ("bosco_dir", site.install.bosco_dir),
             ("comment", entry.comment),
             ("enabled", entry.enabled and site.enabled),
-            ("gatekeeper", gatekeeper(site, accounts[0])),
+            # Without a login host the imported gatekeeper stands in `raw`.
+            ("gatekeeper", gatekeeper(site, accounts[0]) if site.login and accounts else None),
             ("gridtype", gridtype(site)),
             ("proxy_url", entry.proxy_url),
             ("rsl", entry.rsl),
@@ -89,6 +93,7 @@ def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
         _element(attrs, "attr", _attr_values(attr))
     for empty in ("files", "infosys_refs", "monitorgroups"):
         _element(element, empty)
+    apply_raw(element, entry.raw)
 
 
 def _config(element: etree._Element, site: SiteDescription, entry: Entry) -> None:
@@ -145,6 +150,6 @@ def _attr_values(attr: Attr) -> tuple[tuple[str, Value], ...]:
 def _frontends_of_accounts(site: SiteDescription, entry: Entry) -> tuple[AllowFrontend, ...]:
     """The frontends the accounts are for, if every account names one; otherwise no restriction can be derived."""
     accounts = site.accounts_of(entry)
-    if any(account.frontend is None for account in accounts):
+    if not entry.raw.derive or any(account.frontend is None for account in accounts):
         return ()
     return tuple(AllowFrontend(account.frontend or "", account.security_class) for account in accounts)

@@ -26,6 +26,9 @@ def resource_request(site: SiteDescription, entry: Entry) -> ResourceRequest:
         whole_node=entry.whole_node,
         queue=entry.queue or site.batch.queue,
         project=entry.project or site.batch.project,
+        constraint=entry.constraint or site.batch.constraint,
+        reservation=entry.reservation or site.batch.reservation,
+        qos=entry.qos or site.batch.qos,
         extra_args=site.batch.extra_args + entry.extra_args,
     )
 
@@ -36,6 +39,8 @@ def submit_attrs(site: SiteDescription, entry: Entry) -> tuple[tuple[str, str], 
     Raises:
         BatchError: the batch system cannot express the request.
     """
+    if not entry.raw.derive:
+        return entry.submit_attrs
     derived = batch_system(site.batch.system).submit_attrs(resource_request(site, entry))
     return (*((attr.name, attr.value) for attr in derived), *entry.submit_attrs)
 
@@ -45,28 +50,31 @@ def submit_problems(site: SiteDescription) -> tuple[Problem, ...]:
     adapter = batch_system(site.batch.system)
     problems = []
     for i, entry in enumerate(site.entries):
+        if not entry.raw.derive:
+            continue
         where = f"entries[{i}]"
         findings = adapter.findings(resource_request(site, entry))
         problems += [_problem(site, where, finding) for finding in findings]
         if any(finding.severity == "error" for finding in findings):
             continue
-        derived = {_attribute(attr.name) for attr in adapter.submit_attrs(resource_request(site, entry))}
-        for name, _ in entry.submit_attrs:
-            if _attribute(name) in derived:
-                field = f"{where}.submit_attrs.{name}"
+        derived = {submit_attribute(attr.name) for attr in adapter.submit_attrs(resource_request(site, entry))}
+        own = [(f"{where}.submit_attrs.{name}", name) for name, _ in entry.submit_attrs]
+        own += [(f"{where}.raw.submit_attrs.{name}", name) for name, _ in entry.raw.submit_attrs]
+        for field, name in own:
+            if submit_attribute(name) in derived:
                 message = "also follows from the entry's own fields; a second one stops reconfig for the whole factory"
                 problems.append(Problem(site.file, site.line(field), field, message, "remove one of them"))
     return tuple(problems)
 
 
-def _attribute(name: str) -> str:
+def submit_attribute(name: str) -> str:
     """The job attribute that a submit attribute sets: `request_memory` and `+RequestMemory` are the same one."""
     return name.lower().lstrip("+").replace("_", "")
 
 
 def _problem(site: SiteDescription, where: str, finding: Finding) -> Problem:
     field = f"{where}.{finding.field}"
-    if finding.field in ("queue", "project", "extra_args"):
+    if finding.field in ("queue", "project", "constraint", "reservation", "qos", "extra_args"):
         field = (
             f"{where}.batch.{finding.field}"
             if f"{where}.batch.{finding.field}" in site.lines
@@ -76,9 +84,14 @@ def _problem(site: SiteDescription, where: str, finding: Finding) -> Problem:
 
 
 def gatekeeper(site: SiteDescription, account: Account) -> str:
-    """`user@host[:port]`, the form remote_gahp reads."""
-    port = "" if site.login.port == DEFAULT_SSH_PORT else f":{site.login.port}"
-    return f"{account.user}@{site.login.host}{port}"
+    """`user@host[:port]`, the form remote_gahp reads.
+
+    Raises:
+        SiteError: the site has no login host.
+    """
+    login = site.required_login()
+    port = "" if login.port == DEFAULT_SSH_PORT else f":{login.port}"
+    return f"{account.user}@{login.host}{port}"
 
 
 def gridtype(site: SiteDescription) -> str:

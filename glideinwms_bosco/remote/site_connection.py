@@ -15,8 +15,10 @@ def login_endpoint(site: SiteDescription, account: Account) -> Endpoint:
 
     Raises:
         RemoteError: no host key is pinned, or a value cannot be used.
+        SiteError: the site has no login host.
     """
-    return Endpoint(site.login.host, site.login.port, account.user, site.login.host_keys)
+    login = site.required_login()
+    return Endpoint(login.host, login.port, account.user, login.host_keys)
 
 
 def jump_endpoints(site: SiteDescription, account: Account) -> tuple[Endpoint, ...]:
@@ -24,10 +26,10 @@ def jump_endpoints(site: SiteDescription, account: Account) -> tuple[Endpoint, .
 
     Raises:
         RemoteError: no host key is pinned, or a value cannot be used.
+        SiteError: the site has no login host.
     """
-    return tuple(
-        Endpoint(jump.host, jump.port, jump.user or account.user, jump.host_keys) for jump in site.login.jump_hosts
-    )
+    jumps = site.required_login().jump_hosts
+    return tuple(Endpoint(jump.host, jump.port, jump.user or account.user, jump.host_keys) for jump in jumps)
 
 
 def site_connection(site: SiteDescription, account: Account, key_file: Optional[Path]) -> Connection:

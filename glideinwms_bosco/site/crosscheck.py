@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from glideinwms_bosco.errors import Problem
-from glideinwms_bosco.site.model import Entry, Limits, SiteDescription
+from glideinwms_bosco.site.model import Attr, Entry, Limits, SiteDescription
 
 # Source: keys glideinWMS writes itself into job.condor; a second one stops reconfig for the whole factory
 # (glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate and .add).
@@ -35,6 +36,27 @@ RESERVED_SUBMIT_ATTRS = frozenset(
         "periodic_remove",
         "x509userproxy",
         "use_x509userproxy",
+        "transfer_output_files",
+        "whentotransferoutput",
+        "leavejobinqueue",
+        "job_ad_information_attrs",
+        "+glideinclient",
+        "+glideincredentialidentifier",
+        "+glideinentryname",
+        "+glideinentrysubmitfile",
+        "+glideinfactory",
+        "+glideinfrontendname",
+        "+glideinlognr",
+        "+glideinmaxwalltime",
+        "+glideinname",
+        "+glideinoverloadenabled",
+        "+glideinproxyurl",
+        "+glideinsecurityclass",
+        "+glideinslotslayout",
+        "+glideinwebbase",
+        "+glideinworkdir",
+        "+owner",
+        "+fename",
     )
 )
 
@@ -106,7 +128,8 @@ def _accounts(site: SiteDescription) -> Iterator[Problem]:
             yield _at(site, where, f"account {account.name!r} stands twice", "give one of them another `name`")
         seen.add(account.name)
         if account.credential == "key_pair":
-            message = f"the private key of {account.user}@{site.login.host} will lie on the factory's disk"
+            host = f"@{site.login.host}" if site.login else ""
+            message = f"the private key of {account.user}{host} will lie on the factory's disk"
             yield _at(site, where, message, "`credential: broker` keeps it at the frontend", "warning")
         if "." in account.user:
             message = f"remote_gahp of HTCondor before 25 refuses the user name {account.user!r} (it has a dot)"
@@ -121,7 +144,7 @@ def _accounts(site: SiteDescription) -> Iterator[Problem]:
 
 
 def _host_keys(site: SiteDescription) -> Iterator[Problem]:
-    if not site.enabled or not any(entry.enabled for entry in site.entries):
+    if site.login is None or not site.enabled or not any(entry.enabled for entry in site.entries):
         return
     stops = [("login", site.login.host, site.login.host_keys)]
     stops += [(f"login.jump_hosts[{i}]", jump.host, jump.host_keys) for i, jump in enumerate(site.login.jump_hosts)]
@@ -173,7 +196,7 @@ def _entries(site: SiteDescription) -> Iterator[Problem]:
                 f"{entry.walltime_margin_s} s the pilot ends before the batch limit",
                 "a longer walltime or a shorter walltime_margin",
             )
-        if entry.cpus is None and not any(attr.name == "GLIDEIN_CPUS" for attr in entry.attrs):
+        if entry.cpus is None and "GLIDEIN_CPUS" not in _attr_names(entry):
             yield _at(
                 site,
                 where,
@@ -181,6 +204,10 @@ def _entries(site: SiteDescription) -> Iterator[Problem]:
                 "set cpus",
                 "warning",
             )
+
+
+def _attr_names(entry: Entry) -> set[str]:
+    return {attr.name for attr in entry.attrs} | {name for name, _ in entry.raw.attrs}
 
 
 def _limits(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
@@ -201,32 +228,45 @@ def _limits(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem
 
 def _attrs(site: SiteDescription, where: str, entry: Entry) -> Iterator[Problem]:
     for attr in entry.attrs:
-        field = f"{where}.attrs.{attr.name}"
-        if attr.value == "":
-            yield _at(site, field, "is empty", "give it a value or remove it")
-        unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
-        if unsafe:
-            yield _at(
-                site,
-                field,
-                f"{unsafe[0]!r} in the value would break the pilot's shell scripts or its HTCondor configuration",
-                "remove it",
-            )
-        if attr.type == "expr" and "'" in attr.value:
-            yield _at(site, field, "a single quote would break the pilot's shell scripts", "use double quotes")
-        if attr.type == "int" and not re.fullmatch(r"-?[0-9]+", attr.value):
-            yield _at(site, field, f"{attr.value!r} is no whole number", "reconfig refuses it; change value or type")
-        # Source: glideinWMS 3.10 creation/lib/factoryXmlConfig.py, AttrElement.validate.
-        if attr.publish is False and (attr.const is False or attr.parameter is False):
-            yield _at(site, field, "publish: false needs const: true and parameter: true", "reconfig refuses it")
-        if attr.publish is not False and attr.const is False and attr.parameter is False:
-            yield _at(site, field, "a published attribute needs const or parameter to be true", "reconfig refuses it")
+        for message, hint in attr_findings(attr):
+            yield _at(site, f"{where}.attrs.{attr.name}", message, hint)
     for name, value in entry.submit_attrs:
-        field = f"{where}.submit_attrs.{name}"
-        if name.lower() in RESERVED_SUBMIT_ATTRS:
-            yield _at(site, field, "glideinWMS writes this line itself; a second one stops reconfig", "remove it")
-        if name.lower().lstrip("+") in TYPED_SUBMIT_ATTRS:
-            instead = TYPED_SUBMIT_ATTRS[name.lower().lstrip("+")]
-            yield _at(site, field, "reaches a command line and is not checked here", f"use `{instead}` instead")
-        if value == "":
-            yield _at(site, field, "is empty", "give it a value or remove it")
+        for message, hint in submit_attr_findings(name, value):
+            yield _at(site, f"{where}.submit_attrs.{name}", message, hint)
+
+
+def attr_findings(attr: Attr) -> Iterator[tuple[str, str]]:
+    """Find what makes an attribute unusable: message and hint."""
+    if attr.value == "":
+        yield "is empty", "give it a value or remove it"
+    unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
+    if unsafe:
+        yield (
+            f"{unsafe[0]!r} in the value would break the pilot's shell scripts or its HTCondor configuration",
+            "remove it",
+        )
+    if attr.type == "expr" and "'" in attr.value:
+        yield "a single quote would break the pilot's shell scripts", "use double quotes"
+    if attr.type == "int" and not re.fullmatch(r"-?[0-9]+", attr.value):
+        yield f"{attr.value!r} is no whole number", "reconfig refuses it; change value or type"
+    # Source: glideinWMS 3.10 creation/lib/factoryXmlConfig.py, AttrElement.validate.
+    if attr.publish is False and (attr.const is False or attr.parameter is False):
+        yield "publish: false needs const: true and parameter: true", "reconfig refuses it"
+    if attr.publish is not False and attr.const is False and attr.parameter is False:
+        yield "a published attribute needs const or parameter to be true", "reconfig refuses it"
+
+
+def submit_attr_findings(name: str, value: str) -> Iterator[tuple[str, str]]:
+    """Find what makes a submit attribute unusable: message and hint."""
+    if name.lower() in RESERVED_SUBMIT_ATTRS:
+        yield "glideinWMS writes this line itself; a second one stops reconfig", "remove it"
+    field = typed_field(name)
+    if field is not None:
+        yield "reaches a command line and is not checked here", f"use `{field}` instead"
+    if value == "":
+        yield "is empty", "give it a value or remove it"
+
+
+def typed_field(name: str) -> Optional[str]:
+    """The field of the site file that a submit attribute belongs into, if it has one of its own."""
+    return TYPED_SUBMIT_ATTRS.get(name.lower().lstrip("+"))

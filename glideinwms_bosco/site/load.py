@@ -9,6 +9,7 @@ from typing import Any
 
 from glideinwms_bosco.errors import Problem, SiteError, SiteFileError
 from glideinwms_bosco.site import crosscheck
+from glideinwms_bosco.site.crosscheck_raw import check_raw
 from glideinwms_bosco.site.model import (
     DEFAULT_SSH_PORT,
     DEFAULT_WALLTIME_MARGIN_S,
@@ -23,6 +24,7 @@ from glideinwms_bosco.site.model import (
     Limits,
     Login,
     Pace,
+    Raw,
     Restrictions,
     SiteDescription,
     Submit,
@@ -45,20 +47,31 @@ def load_site(path: Path) -> tuple[SiteDescription, tuple[Problem, ...]]:
     Raises:
         SiteFileError: with all errors of the file (and its warnings).
     """
+    site = describe_site(path)
+    findings = tuple(
+        sorted((*crosscheck.check_site(site), *check_raw(site)), key=lambda problem: (problem.line, problem.field))
+    )
+    if any(problem.severity == "error" for problem in findings):
+        raise SiteFileError(findings)
+    return site, findings
+
+
+def describe_site(path: Path) -> SiteDescription:
+    """Read one site file that each field alone makes sense of; what fields say against each other is not checked.
+
+    Raises:
+        SiteFileError: with all errors that the schema finds.
+    """
     source = YamlSource(path)
     problems = schema_problems(source) + _walltime_problems(source)
     if problems:
         raise SiteFileError(tuple(problems))
     try:
-        site = _site(source)
+        return _site(source)
     except SiteError as err:
         # The constructors check again what the schema has let through; only an HTCondor source can still be refused.
         line = source.line(("install", "htcondor"))
         raise SiteFileError((Problem(source.file, line, "install.htcondor", err.message, err.hint),)) from None
-    findings = crosscheck.check_site(site)
-    if any(problem.severity == "error" for problem in findings):
-        raise SiteFileError(findings)
-    return site, findings
 
 
 def load_sites(paths: Iterable[Path]) -> tuple[tuple[SiteDescription, ...], tuple[Problem, ...]]:
@@ -111,8 +124,8 @@ def _site(source: YamlSource) -> SiteDescription:
         name=data["site"],
         resource=data.get("resource", data["site"]),
         trust_domain=data["trust_domain"],
-        login=_login(data["login"]),
-        accounts=tuple(Account(**{"name": account["user"], **account}) for account in data["accounts"]),
+        login=_login(data["login"]) if "login" in data else None,
+        accounts=tuple(Account(**{"name": account["user"], **account}) for account in data.get("accounts", ())),
         batch=_batch(data["batch"]),
         entries=tuple(_entry(_merged(defaults, own)) for own in data["entries"]),
         enabled=data.get("enabled", True),
@@ -151,6 +164,9 @@ def _batch(data: Mapping[str, Any]) -> Batch:
         system=data["system"],
         queue=data.get("queue"),
         project=data.get("project"),
+        constraint=data.get("constraint"),
+        reservation=data.get("reservation"),
+        qos=data.get("qos"),
         extra_args=tuple(data.get("extra_args", ())),
         bin_path=data.get("bin_path"),
         settings=tuple(sorted(data.get("settings", {}).items())),
@@ -193,6 +209,9 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         walltime_margin_s=parse_walltime(margin) if margin else DEFAULT_WALLTIME_MARGIN_S,
         queue=batch.get("queue"),
         project=batch.get("project"),
+        constraint=batch.get("constraint"),
+        reservation=batch.get("reservation"),
+        qos=batch.get("qos"),
         extra_args=tuple(batch.get("extra_args", ())),
         per_entry=Limits(**limits.get("per_entry", {})),
         default_per_frontend=Limits(**limits.get("default_per_frontend", {})),
@@ -204,7 +223,18 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         attrs=tuple(_attr(name, value) for name, value in sorted(data.get("attrs", {}).items())),
         submit_attrs=tuple((name, as_text(value)) for name, value in sorted(data.get("submit_attrs", {}).items())),
         allow_frontends=tuple(AllowFrontend(**item) for item in data.get("allow_frontends", ())),
+        raw=_raw(data.get("raw", {})),
         **{name: data[name] for name in plain if name in data},
+    )
+
+
+def _raw(data: Mapping[str, Any]) -> Raw:
+    return Raw(
+        derive=data.get("derive", True),
+        attributes=tuple(sorted(data.get("attributes", {}).items())),
+        attrs=tuple((name, tuple(sorted(block.items()))) for name, block in sorted(data.get("attrs", {}).items())),
+        submit_attrs=tuple(sorted(data.get("submit_attrs", {}).items())),
+        children=tuple(data.get("children", ())),
     )
 
 

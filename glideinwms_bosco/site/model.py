@@ -87,6 +87,9 @@ class Batch:
     system: str
     queue: Optional[str] = None
     project: Optional[str] = None
+    constraint: Optional[str] = None
+    reservation: Optional[str] = None
+    qos: Optional[str] = None
     extra_args: tuple[str, ...] = ()
     bin_path: Optional[str] = None
     settings: tuple[tuple[str, str], ...] = ()
@@ -95,6 +98,7 @@ class Batch:
         _no_blank("queue", self.queue)
         _no_blank("project", self.project)
         _no_blank("bin_path", self.bin_path)
+        _no_blank("constraint, reservation or qos", self.constraint, self.reservation, self.qos)
         _shell_safe("extra argument", *self.extra_args)
 
 
@@ -173,6 +177,25 @@ class AllowFrontend:
 
 
 @dataclass(frozen=True)
+class Raw:
+    """What an imported entry has and no field can say; it wins over everything rendered from fields.
+
+    Attributes:
+        derive: False: nothing but what the entry's own attrs, submit_attrs and allow_frontends say is rendered.
+        attributes: XML attributes of <entry>; None removes one.
+        attrs: name of the <attr> -> its other XML attributes.
+        submit_attrs: name -> value, as written.
+        children: XML fragments, merged into the entry.
+    """
+
+    derive: bool = True
+    attributes: tuple[tuple[str, Optional[str]], ...] = ()
+    attrs: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    submit_attrs: tuple[tuple[str, str], ...] = ()
+    children: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Entry:
     """One factory entry. Times in seconds, memory in MB (2^20 bytes), cpus, memory and gpus per node."""
 
@@ -189,6 +212,9 @@ class Entry:
     whole_node: bool = False
     queue: Optional[str] = None
     project: Optional[str] = None
+    constraint: Optional[str] = None
+    reservation: Optional[str] = None
+    qos: Optional[str] = None
     extra_args: tuple[str, ...] = ()
     per_entry: Limits = Limits()
     default_per_frontend: Limits = Limits()
@@ -205,10 +231,12 @@ class Entry:
     attrs: tuple[Attr, ...] = ()
     submit_attrs: tuple[tuple[str, str], ...] = ()
     allow_frontends: tuple[AllowFrontend, ...] = ()
+    raw: Raw = Raw()
 
     def __post_init__(self) -> None:
         _no_blank("queue", self.queue)
         _no_blank("project", self.project)
+        _no_blank("constraint, reservation or qos", self.constraint, self.reservation, self.qos)
         _shell_safe("extra argument", *self.extra_args)
 
 
@@ -216,13 +244,14 @@ class Entry:
 class SiteDescription:
     """One site behind one login host. `file` and `lines` say where each field stands and take no part in comparison.
 
+    `login` is None while all entries keep their imported gatekeepers.
     `lines` maps dotted paths (`entries[0].walltime`) to 1-based lines.
     """
 
     name: str
     resource: str
     trust_domain: str
-    login: Login
+    login: Optional[Login]
     accounts: tuple[Account, ...]
     batch: Batch
     entries: tuple[Entry, ...]
@@ -241,6 +270,19 @@ class SiteDescription:
     def short_name(self) -> str:
         """How commands name the site: the site file's name without its ending."""
         return Path(self.file).stem
+
+    def required_login(self) -> Login:
+        """The login host, for what connects to it or names it.
+
+        Raises:
+            SiteError: the site file has none.
+        """
+        if self.login is None:
+            raise SiteError(
+                f"{self.file or self.name}: login.host is not set, so there is no host to connect to",
+                "set `login` and `accounts`, and remove what `raw.attributes` keeps in their place",
+            )
+        return self.login
 
     def account(self, name: str) -> Account:
         """Find an account by its name.

@@ -115,6 +115,21 @@ def _worded(error: ValidationError, base: PathKey) -> Iterator[tuple[PathKey, st
         yield base, " ".join(error.message.split()), ""
 
 
+@cache
+def _field_validator(path: tuple[str, ...]) -> Any:
+    schema: Mapping[str, Any] = site_schema()["definitions"]["entry"]
+    for name in path:
+        # A name below `additionalProperties` may be any.
+        inner = resolved(schema)
+        schema = inner["properties"][name] if name in inner.get("properties", {}) else inner["additionalProperties"]
+    return _StrictValidator({"allOf": [schema], "definitions": site_schema()["definitions"]})
+
+
+def fits(path: tuple[str, ...], value: Any) -> bool:
+    """Tell whether a field of an entry, such as `("limits", "per_entry", "idle")`, takes the value."""
+    return bool(_field_validator(path).is_valid(value))
+
+
 def _described(schema: Mapping[str, Any], name: str) -> str:
     found: Mapping[str, Any] = schema.get("properties", {}).get(name, {})
     return str(found.get("description") or resolved(found).get("description", name))

@@ -6,6 +6,8 @@ What blahp makes of these attributes is shown by tests/lab/test_batch_attrs.py o
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
 from glideinwms_bosco.batch import BATCH_SYSTEMS, ResourceRequest, batch_system
@@ -52,6 +54,30 @@ def test_slurm_maps_everything_in_a_fixed_order() -> None:
         ("batch_project", "m1"),
         ("batch_extra_submit_args", "--qos=low"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("system", "args"),
+    [
+        ("slurm", "--constraint=haswell --reservation=r1 --qos=low --nice=5"),
+        ("lsf", None),
+        ("sge", None),
+        ("pbs", None),
+        ("condor", None),
+    ],
+)
+def test_named_choices_become_options_or_are_refused(system: str, args: Optional[str]) -> None:
+    request = ResourceRequest(constraint="haswell", reservation="r1", qos="low", extra_args=("--nice=5",))
+    if args is not None:
+        assert attrs(system, request) == {"batch_extra_submit_args": args}
+        return
+    refused = {finding.field for finding in batch_system(system).findings(request)} - {"extra_args"}
+    assert refused == {"constraint", "reservation", "qos"} - set(batch_system(system).options)
+    assert refused
+
+
+def test_reservation_of_grid_engine_is_a_directive() -> None:
+    assert attrs("sge", ResourceRequest(reservation="7")) == {"batch_extra_submit_args": "#$ -ar 7"}
 
 
 def test_whole_nodes_name_hosts_and_their_size() -> None:

@@ -124,7 +124,7 @@ def test_valid_file_has_no_findings(tmp_path: Path) -> None:
 def test_reads_fields_and_defaults(tmp_path: Path) -> None:
     site = changed_site(tmp_path)
     assert (site.name, site.resource, site.short_name) == ("T3_XX_Test", "T3_XX_Test", "test")
-    assert site.login.port == 22
+    assert site.required_login().port == 22
     assert site.accounts[0].name == "pilot"
     assert site.install.folder == "bosco"
     assert site.entries[0].walltime_s == 48 * 3600
