@@ -74,7 +74,7 @@ def _render(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(asdict(outcome))
         return EXIT_OK
-    output.print_published(outcome.files, outcome.carried)
+    output.print_published(outcome.files, outcome.carried, outcome.left_out)
     return EXIT_OK
 
 

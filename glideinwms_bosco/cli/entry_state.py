@@ -69,7 +69,7 @@ def _change(args: argparse.Namespace) -> int:
         output.print_json({"entry": args.entry, "state": reached[0].value, **asdict(outcome)})
         return EXIT_OK
     print(f"{args.entry}: {reached[0].value}")
-    output.print_published(outcome.files, outcome.carried)
+    output.print_published(outcome.files, outcome.carried, outcome.left_out)
     if reached[0] is State.REMOVING:
         print("next: reconfigure the factory, then `gwms-bosco entry remove --reconfigured`")
     return EXIT_OK

@@ -49,8 +49,8 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def print_published(files: Sequence[Any], carried: Sequence[str]) -> None:
-    """Say what was done in config.d: rows with file, entries and action, and the entries kept as copies."""
+def print_published(files: Sequence[Any], carried: Sequence[str], left_out: Sequence[str]) -> None:
+    """Say what was done in config.d: rows with file, entries and action; entries kept as copies, and left out."""
     for row in files:
         print(f"{row.action}: {row.file} ({counted(row.entries, 'entry', 'entries')})")
     for name in carried:
@@ -58,6 +58,8 @@ def print_published(files: Sequence[Any], carried: Sequence[str]) -> None:
             f"kept disabled: {name} has left its site file; reconfigure, then `gwms-bosco entry remove {name} "
             "--reconfigured`"
         )
+    for name in left_out:
+        print(f"left out: {name} was removed; `gwms-bosco entry enable {name}` brings it back")
 
 
 @contextmanager

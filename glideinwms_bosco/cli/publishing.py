@@ -37,10 +37,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did: files, and entries kept as disabled copies."""
+    """What a publication did: files, entries kept as disabled copies, and entries of site files that were removed."""
 
     files: tuple[Published, ...]
     carried: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def publish(
@@ -79,6 +80,10 @@ def publish(
                 states[name] = new_record(State.REMOVING)
         if inspect is not None:
             inspect(plan)
+        described = {entry.name for site in checked.sites for entry in site.entries}
+        if lost is None:
+            # Gone from everywhere: if the name ever comes back, it is a new entry.
+            states = {name: record for name, record in states.items() if name in described or name not in removed}
         rows = []
         if not dry_run and folder == settings.config_d:
             # First the intention, then the files: cut off between the two, the next render finishes.
@@ -87,7 +92,7 @@ def publish(
             rows.append(_put(folder / name, text, dry_run))
         for name in plan.deletes:
             rows.append(_delete(folder / name, dry_run))
-        return Outcome(tuple(rows), plan.carried)
+        return Outcome(tuple(rows), plan.carried, tuple(sorted(described & removed)))
 
 
 def refuse_errors(settings: Settings, plan: Publication) -> None:

@@ -80,6 +80,28 @@ def test_removal_takes_two_steps(host: Path, capsys: pytest.CaptureFixture[str])
     assert "Test_Entry" not in live(host)
 
 
+def test_removed_entry_of_a_site_file_is_named_at_every_render(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["entry", "remove", "Test_Entry"])
+    main(["entry", "remove", "Test_Entry", "--reconfigured"])
+    capsys.readouterr()
+    assert main(["entry", "render"]) == OK
+    assert "left out: Test_Entry was removed; `gwms-bosco entry enable Test_Entry`" in capsys.readouterr().out
+    assert main(["entry", "enable", "Test_Entry"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "True"
+
+
+def test_removal_is_forgotten_when_the_entry_has_left_its_site_file_too(host: Path) -> None:
+    main(["entry", "remove", "Test_Entry"])
+    main(["entry", "remove", "Test_Entry", "--reconfigured"])
+    (host / "sites.d" / "test.yaml").unlink()
+    assert main(["entry", "render"]) == OK
+    assert load_states(host / "state") == {}
+    assert sorted(live(host)) == ["Other_Entry"]
+    write_site(host / "sites.d")
+    assert main(["entry", "render"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "True"
+
+
 def test_second_step_of_a_removal_needs_the_first(host: Path) -> None:
     assert main(["entry", "remove", "Test_Entry", "--reconfigured"]) == REFUSED
     assert live(host)["Test_Entry"]["@enabled"] == "True"
