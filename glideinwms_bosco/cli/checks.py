@@ -28,11 +28,20 @@ _ANYWHERE = Path("/known_hosts")
 
 @dataclass(frozen=True)
 class Checked:
-    """Sites that passed every check, the warnings, and the entry XML of each site, in the same order."""
+    """Sites that passed every check, the warnings, and the entry XML of each site, in the same order.
+
+    Attributes:
+        beside: the other sites of the host, as far as they could be read.
+    """
 
     sites: tuple[SiteDescription, ...]
     warnings: tuple[Problem, ...]
     entry_xml: tuple[bytes, ...]
+    beside: tuple[SiteDescription, ...] = ()
+
+    def entries(self) -> frozenset[str]:
+        """Names of all entries in site files."""
+        return frozenset(entry.name for site in (*self.sites, *self.beside) for entry in site.entries)
 
 
 def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = ()) -> Checked:
@@ -57,7 +66,7 @@ def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = ()) -> Checked
     problems += _ssh_problems(sites, others)
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(dict.fromkeys(problems)))
-    return Checked(sites, tuple(problems), tuple(render_site(site) for site in sites))
+    return Checked(sites, tuple(problems), tuple(render_site(site) for site in sites), tuple(others))
 
 
 def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactorySsh:

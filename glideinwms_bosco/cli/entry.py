@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,15 @@ from typing import Any
 from lxml import etree
 
 from glideinwms_bosco.cli import entry_import, entry_lint, entry_show, entry_state, output
-from glideinwms_bosco.cli.publishing import live_files, publish, refuse_errors
-from glideinwms_bosco.cli.selection import select_sites
-from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.cli.checks import Checked
+from glideinwms_bosco.cli.publishing import Selected, live_files, plan, publish, refuse_errors
+from glideinwms_bosco.cli.selection import expected_files, select_sites, site_files
+from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.entry.compare import compare_entries
 from glideinwms_bosco.entry.lifecycle import apply_states
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
-from glideinwms_bosco.entry.render import file_name
 from glideinwms_bosco.entry.state_file import load_states
-from glideinwms_bosco.errors import EXIT_OK
+from glideinwms_bosco.errors import EXIT_OK, EntryError
 
 
 def add_commands(nouns: Any) -> None:
@@ -39,6 +40,7 @@ def add_commands(nouns: Any) -> None:
     render.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
     how.add_argument("--json", action="store_true", help="print what was written as JSON")
     render.add_argument("--lint", action="store_true", help="refuse when the configuration would have errors")
+    render.add_argument("--all-gone", action="store_true", help="with no site file left: disable all their entries")
     render.set_defaults(run=_render)
     diff = verbs.add_parser(
         "diff",
@@ -47,49 +49,57 @@ def add_commands(nouns: Any) -> None:
     )
     diff.add_argument("sites", nargs="*", metavar="SITE", help="short name or file; all sites when left out")
     diff.add_argument("--json", action="store_true", help="print the changes as JSON")
-    diff.set_defaults(run=_diff)
+    diff.set_defaults(run=_diff, all_gone=True)
     entry_show.add_show(verbs)
     entry_state.add_verbs(verbs)
     entry_lint.add_lint(verbs)
     entry_import.add_import(verbs)
 
 
+def _select(args: argparse.Namespace, settings: Settings) -> Selected:
+    """The named sites, or all of the host; none at all is no error where nothing of ours is in config.d.
+
+    Raises:
+        EntryError: the last site file has gone, and nobody has said that this is meant.
+    """
+    files = expected_files(settings)
+    if not args.sites and not site_files(settings):
+        left = live_files(settings.config_d)
+        if left and not args.all_gone:
+            hint = "if that is meant: `gwms-bosco entry render --all-gone`"
+            names = ", ".join(left)
+            raise EntryError(f"{settings.sites_dir} has no site file, and config.d has {names} of ours", hint)
+        return Selected(Checked((), (), ()), files, complete=True)
+    return Selected(select_sites(args.sites, settings), files, complete=not args.sites)
+
+
 def _render(args: argparse.Namespace) -> int:
     settings = load_settings()
-    checked = select_sites(args.sites, settings)
     if args.stdout:
         states = {name: record.state for name, record in load_states(settings.state_dir).items()}
-        for xml in checked.entry_xml:
+        for xml in select_sites(args.sites, settings).entry_xml:
             sys.stdout.write(apply_states(xml, states).decode("utf-8"))
         return EXIT_OK
     outcome = publish(
         settings,
-        checked,
+        partial(_select, args, settings),
         "entry render",
         folder=args.output or settings.config_d,
-        lost=() if args.sites else None,
         dry_run=args.dry_run,
         inspect=partial(refuse_errors, settings) if args.lint else None,
     )
     if args.json:
         output.print_json(asdict(outcome))
-        return EXIT_OK
-    output.print_published(outcome.files, outcome.carried, outcome.left_out)
+    else:
+        output.print_published(outcome)
     return EXIT_OK
 
 
 def _diff(args: argparse.Namespace) -> int:
     settings = load_settings()
-    checked = select_sites(args.sites, settings)
-    states = {name: record.state for name, record in load_states(settings.state_dir).items()}
-    live = live_files(settings.config_d)
-    before: dict[str, Meaning] = {}
-    after: dict[str, Meaning] = {}
-    for site, xml in zip(checked.sites, checked.entry_xml):
-        name = file_name(site, settings.order)
-        before.update(entry_meanings(etree.fromstring(live[name])) if name in live else {})
-        after.update(entry_meanings(etree.fromstring(apply_states(xml, states))))
-    changes = compare_entries(before, after)
+    live, publication = plan(settings, _select(args, settings), load_states(settings.state_dir), settings.config_d)
+    concerned = {name: text for name, text in live.items() if name in {*publication.files, *publication.deletes}}
+    changes = compare_entries(_meanings(list(concerned.values())), _meanings(list(publication.files.values())))
     if args.json:
         output.print_json([asdict(change) for change in changes])
         return EXIT_OK
@@ -98,5 +108,13 @@ def _diff(args: argparse.Namespace) -> int:
         for detail in change.details:
             print(output.printable(f"  {detail}"))
     if not changes:
-        print(f"no changes in {output.counted(len(after), 'entry', 'entries')}")
+        entries = len(_meanings(list(publication.files.values())))
+        print(f"no changes in {output.counted(entries, 'entry', 'entries')}")
     return EXIT_OK
+
+
+def _meanings(files: Sequence[bytes]) -> dict[str, Meaning]:
+    found: dict[str, Meaning] = {}
+    for text in files:
+        found.update(entry_meanings(etree.fromstring(text)))
+    return found

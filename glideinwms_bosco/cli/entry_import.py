@@ -11,6 +11,7 @@ from typing import Any
 
 from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.entry.import_left import Left, left_behind
 from glideinwms_bosco.entry.import_sites import ImportedSite, import_sites, summary
 from glideinwms_bosco.entry.xml_source import read_entry_xml
 from glideinwms_bosco.errors import EXIT_OK, EntryError
@@ -27,20 +28,18 @@ def add_import(verbs: Any) -> None:
     parser.add_argument("entries", nargs="*", metavar="ENTRY", help="entry to import; all when left out")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write one file per login host there")
     parser.add_argument("--force", action="store_true", help="replace site files that exist")
-    parser.add_argument("--json", action="store_true", help="print what was imported and kept as JSON")
+    parser.add_argument("--json", action="store_true", help="print what was imported, kept and left as JSON")
     parser.set_defaults(run=_import)
 
 
 def _import(args: argparse.Namespace) -> int:
     xml = read_entry_xml(args.file)
-    sites = import_sites(xml.root, xml.file, args.entries)
-    left = xml.root.find("./entry_sets/entry_set")
-    if left is not None:
-        note = f"{xml.file}:{xml.line(left)}: entry sets are not imported; they stay where they are"
-        print(output.printable(f"note: {note}"), file=sys.stderr)
+    sites = import_sites(xml.root, xml.file, args.entries, xml.line)
+    left = left_behind(xml.root, args.entries, xml.line)
     actions = _write(sites, args.output, args.force) if args.output else ["not written"] * len(sites)
     if args.json:
-        output.print_json([_row(site, action, args.output) for site, action in zip(sites, actions)])
+        rows = [_row(site, action, args.output) for site, action in zip(sites, actions)]
+        output.print_json({"source": xml.file, "sites": rows, "left": [asdict(item) for item in left]})
         return EXIT_OK
     report = sys.stdout if args.output else sys.stderr
     for i, (site, action) in enumerate(zip(sites, actions)):
@@ -53,7 +52,14 @@ def _import(args: argparse.Namespace) -> int:
             print(output.printable(f"  kept: {line}"), file=report)
         for problem in site.to_do:
             print(output.printable(f"  to do: {problem.field}: {problem.message}; {problem.hint}"), file=report)
+    for item in left:
+        print(output.printable(_left_line(xml.file, item)), file=report)
     return EXIT_OK
+
+
+def _left_line(file: str, item: Left) -> str:
+    where = "" if item.entry is None else f" of entry {item.entry}"
+    return f"left: {file}:{item.line}: {item.what}{where}: {item.why}"
 
 
 def _path(site: ImportedSite, folder: Any) -> Path:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lxml import etree
 
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.settings import Settings, load_settings
-from glideinwms_bosco.entry.configuration import MAIN_FILE, MergedEntry, merged_root, read_configuration
+from glideinwms_bosco.entry.configuration import MAIN_FILE, Configuration, MergedEntry, merged_root, read_configuration
 from glideinwms_bosco.entry.defaults import with_defaults
 from glideinwms_bosco.entry.meaning import entry_meanings
 from glideinwms_bosco.errors import EXIT_OK, FileProblemsError, UsageError
@@ -46,7 +47,7 @@ def _show(args: argparse.Namespace) -> int:
         raise FileProblemsError(configuration.problems)
     found = next((entry for entry in configuration.entries() if entry.name == args.entry), None)
     if found is None:
-        raise UsageError(f"{path} has no entry {args.entry[:80]!r}", "`gwms-bosco entry lint` lists what is there")
+        raise UsageError(f"{path} has no entry {args.entry[:80]!r}", _similar(args.entry, configuration))
     meaning, filled = with_defaults(entry_meanings(merged_root(configuration))[args.entry])
     if args.json:
         replaced = [str(place) for place in found.replaced]
@@ -61,6 +62,11 @@ def _show(args: argparse.Namespace) -> int:
     for name, value in sorted(meaning.items()):
         print(output.printable(f"{name:<{width}}  {value}{'  (default)' if name in filled else ''}"))
     return EXIT_OK
+
+
+def _similar(name: str, configuration: Configuration) -> str:
+    close = difflib.get_close_matches(name, [entry.name for entry in configuration.entries()], 3)
+    return f"did you mean {' or '.join(close)}?" if close else "entries of an entry set are not shown"
 
 
 def _print_places(found: MergedEntry) -> None:

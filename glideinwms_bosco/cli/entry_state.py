@@ -6,25 +6,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from lxml import etree
 
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.checks import Checked, checked_sites
-from glideinwms_bosco.cli.publishing import live_files, publish
-from glideinwms_bosco.cli.selection import site_files
+from glideinwms_bosco.cli.checks import checked_sites
+from glideinwms_bosco.cli.publishing import Selected, is_disabled, live_files, publish
+from glideinwms_bosco.cli.selection import expected_files, site_files
 from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.entry.lifecycle import Record, State, next_state
 from glideinwms_bosco.entry.state_file import load_states, new_record
-from glideinwms_bosco.errors import EXIT_OK, SiteFileError, UsageError
+from glideinwms_bosco.errors import EXIT_OK, EntryError, SiteFileError, UsageError
 from glideinwms_bosco.site.load import load_site
 
 _HELP = {
     "enable": "back to what the site file says",
     "disable": 'render as enabled="False": the factory neither submits nor looks after its pilots',
-    "drain": "no new pilots; the factory looks after the running ones",
+    "drain": "submit no new pilots; the factory looks after those at the batch system",
     "remove": "first step: disable; second step, with --reconfigured: leave it out",
 }
 
@@ -47,57 +47,58 @@ def add_verbs(verbs: Any) -> None:
 
 def _change(args: argparse.Namespace) -> int:
     settings = load_settings()
-    checked, lost = _sites_with(args.entry, settings)
     reached: list[State] = []
 
-    def change(states: Mapping[str, Record]) -> dict[str, Record]:
+    def change(states: Mapping[str, Record], selected: Selected) -> dict[str, Record]:
+        described = {entry.name for site in selected.checked.sites for entry in site.entries}
+        if args.verb in ("enable", "drain") and args.entry not in described:
+            raise EntryError(
+                f"entry {args.entry} has left its site file and is kept as a disabled copy", "put it back there"
+            )
         now = states[args.entry].state if args.entry in states else State.ACTIVE
-        reached.append(next_state(args.entry, args.verb, now, reconfigured=args.reconfigured))
-        if reached[0] is now:
-            return dict(states)
-        return {**states, args.entry: new_record(reached[0])}
+        disabled = is_disabled(settings, args.entry)
+        reached.append(next_state(args.entry, args.verb, now, reconfigured=args.reconfigured, disabled=disabled))
+        return dict(states) if reached[0] is now else {**states, args.entry: new_record(reached[0])}
 
     outcome = publish(
         settings,
-        checked,
+        partial(_sites_with, args.entry, settings),
         f"entry {args.verb} {args.entry}",
         folder=settings.config_d,
-        lost=lost,
         change=change,
     )
     if args.json:
         output.print_json({"entry": args.entry, "state": reached[0].value, **asdict(outcome)})
         return EXIT_OK
     print(f"{args.entry}: {reached[0].value}")
-    output.print_published(outcome.files, outcome.carried, outcome.left_out)
+    output.print_published(outcome)
     if reached[0] is State.REMOVING:
         print("next: reconfigure the factory, then `gwms-bosco entry remove --reconfigured`")
+    if reached[0] is State.ACTIVE and is_disabled(settings, args.entry):
+        print(f"note: the site file itself has {args.entry} as disabled")
     return EXIT_OK
 
 
-def _sites_with(entry: str, settings: Settings) -> tuple[Checked, tuple[str, ...]]:
+def _sites_with(entry: str, settings: Settings) -> Selected:
     """The site that has the entry. For an entry that is left only in config.d: the site of that file, or the file.
-
-    Returns:
-        The checked site, and the files of config.d that have lost their site.
 
     Raises:
         UsageError: neither site files nor config.d know it.
         SiteFileError: its site file has problems.
     """
     everything = site_files(settings)
+    files = expected_files(settings)
     for path in everything:
         try:
             site = load_site(path)[0]
         except SiteFileError:
             continue
         if any(found.name == entry for found in site.entries):
-            return checked_sites([path], everything), ()
+            return Selected(checked_sites([path], everything), files)
     for name, text in live_files(settings.config_d).items():
         if entry in {found.get("name") for found in etree.fromstring(text).findall("./entries/entry")}:
-            site_name = Path(name).stem.partition("-")[2]
-            paths = [path for path in everything if path.stem == site_name]
-            return (checked_sites(paths, everything), ()) if paths else (Checked((), (), ()), (name,))
+            paths = [path for path in everything if name == f"{settings.order:02d}-{path.stem}.xml"]
+            return Selected(checked_sites(paths, everything), files)
     raise UsageError(
         f"no entry {entry[:80]!r} in {settings.sites_dir} or {settings.config_d}", "is its site file valid?"
     )

@@ -8,9 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glideinwms_bosco.errors import BoscoError, Problem
+
+if TYPE_CHECKING:
+    from glideinwms_bosco.cli.publishing import Outcome
 
 Advance = Callable[[int, int], None]
 """Takes what is done and the total, both in bytes."""
@@ -49,17 +52,21 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def print_published(files: Sequence[Any], carried: Sequence[str], left_out: Sequence[str]) -> None:
-    """Say what was done in config.d: rows with file, entries and action; entries kept as copies, and left out."""
-    for row in files:
+def print_published(outcome: Outcome) -> None:
+    """Say what was done in config.d, and what an operator should know of its entries."""
+    for row in outcome.files:
         print(f"{row.action}: {row.file} ({counted(row.entries, 'entry', 'entries')})")
-    for name in carried:
+    for name in outcome.carried:
         print(
             f"kept disabled: {name} has left its site file; reconfigure, then `gwms-bosco entry remove {name} "
             "--reconfigured`"
         )
-    for name in left_out:
+    for name in outcome.left_out:
         print(f"left out: {name} was removed; `gwms-bosco entry enable {name}` brings it back")
+    for name, state in outcome.inactive.items():
+        print(f"{state}: {name}; `gwms-bosco entry enable {name}` ends that")
+    for name, place in outcome.shadowed.items():
+        print(f"warning: {name} is replaced by {place}, which is read later; nothing said here reaches the factory")
 
 
 @contextmanager

@@ -14,16 +14,23 @@ from lxml import etree
 
 from glideinwms_bosco.cli.checks import Checked
 from glideinwms_bosco.cli.settings import Settings
-from glideinwms_bosco.entry.configuration import CONFIG_DIR, MAIN_FILE
+from glideinwms_bosco.entry.configuration import CONFIG_DIR, MAIN_FILE, read_configuration
 from glideinwms_bosco.entry.lifecycle import Record, State, apply_states
 from glideinwms_bosco.entry.lint import lint
-from glideinwms_bosco.entry.publish import Publication, is_ours, plan_publication
+from glideinwms_bosco.entry.publish import Known, Publication, is_ours, plan_publication, was_ours
 from glideinwms_bosco.entry.render import file_name
-from glideinwms_bosco.entry.state_file import load_states, locked, new_record, save_states
+from glideinwms_bosco.entry.state_file import load_states, locked, save_states
 from glideinwms_bosco.entry.write import has_content, write_entry_file
 from glideinwms_bosco.errors import EntryError, FileProblemsError, Problem
 
-Change = Callable[[Mapping[str, Record]], dict[str, Record]]
+
+@dataclass(frozen=True)
+class Selected:
+    """What is rendered: checked sites, files of config.d that belong to a site file, and whether these are all."""
+
+    checked: Checked
+    files: Collection[str]
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,65 +44,95 @@ class Published:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a publication did: files, entries kept as disabled copies, and entries of site files that were removed."""
+    """What a publication did.
+
+    Attributes:
+        files: what was written or deleted.
+        carried: entries kept as disabled copies.
+        left_out: entries of site files that were removed.
+        inactive: entries of these sites that are disabled, draining or being removed, with their state.
+        shadowed: entries of ours that a later file of config.d replaces, with its place.
+    """
 
     files: tuple[Published, ...]
     carried: tuple[str, ...]
     left_out: tuple[str, ...]
+    inactive: Mapping[str, str]
+    shadowed: Mapping[str, str]
+
+
+Select = Callable[[], Selected]
+Change = Callable[[Mapping[str, Record], Selected], dict[str, Record]]
+
+
+def plan(
+    settings: Settings, selected: Selected, states: Mapping[str, Record], folder: Path
+) -> tuple[dict[str, bytes], Publication]:
+    """Say what `folder` would become; the live files of ours, and the plan.
+
+    Raises:
+        EntryError: a file that is not ours stands where one of ours would be written.
+    """
+    now = {name: record.state for name, record in states.items()}
+    checked = selected.checked
+    rendered = {
+        file_name(site, settings.order): apply_states(xml, now) for site, xml in zip(checked.sites, checked.entry_xml)
+    }
+    removed = {name for name, state in now.items() if state is State.REMOVED}
+    known = Known({*selected.files, *rendered}, checked.entries(), selected.complete)
+    live = live_files(folder)
+    for name in rendered:
+        _check_not_foreign(folder / name, live)
+    return live, plan_publication(live, rendered, removed, known)
 
 
 def publish(
     settings: Settings,
-    checked: Checked,
+    select: Select,
     command: str,
     *,
     folder: Path,
-    lost: Optional[Collection[str]] = (),
     dry_run: bool = False,
-    change: Change = dict,
+    change: Change = lambda states, _selected: dict(states),
     inspect: Optional[Callable[[Publication], None]] = None,
 ) -> Outcome:
     """Write the entries of checked sites, with their states, into `folder`.
 
     Args:
+        select: reads and checks the site files; called under the lock, so that nobody writes older ones over newer.
         command: what holds the lock, for whoever waits for it.
-        lost: as in `plan_publication`.
-        inspect: may refuse what would be written, by raising; nothing is written then.
         change: the states after what the operator asked for, from those before.
+        inspect: may refuse what would be written, by raising; nothing is written then.
 
     Raises:
         EntryError: locked by another command, or something cannot be read or written.
     """
     with locked(settings.state_dir, command):
-        states = change(load_states(settings.state_dir))
-        now = {name: record.state for name, record in states.items()}
-        rendered = {
-            file_name(site, settings.order): apply_states(xml, now)
-            for site, xml in zip(checked.sites, checked.entry_xml)
-        }
-        removed = {name for name, state in now.items() if state is State.REMOVED}
-        plan = plan_publication(live_files(folder), rendered, removed, lost)
-        for name in plan.carried:
-            if now.get(name) is not State.REMOVING:
-                states[name] = new_record(State.REMOVING)
+        selected = select()
+        states = change(load_states(settings.state_dir), selected)
+        live, publication = plan(settings, selected, states, folder)
         if inspect is not None:
-            inspect(plan)
-        described = {entry.name for site in checked.sites for entry in site.entries}
-        if lost is None:
+            inspect(publication)
+        removed = {name for name, record in states.items() if record.state is State.REMOVED}
+        described = {entry.name for site in selected.checked.sites for entry in site.entries}
+        if selected.complete:
             # Gone from everywhere: if the name ever comes back, it is a new entry.
             states = {name: record for name, record in states.items() if name in described or name not in removed}
-        rows = []
-        if not dry_run and folder == settings.config_d:
+        if not dry_run and folder.resolve() == settings.config_d.resolve():
             # First the intention, then the files: cut off between the two, the next render finishes.
             save_states(settings.state_dir, states)
-        for name, text in sorted(plan.files.items()):
-            rows.append(_put(folder / name, text, dry_run))
-        for name in plan.deletes:
-            rows.append(_delete(folder / name, dry_run))
-        return Outcome(tuple(rows), plan.carried, tuple(sorted(described & removed)))
+        rows = [_put(folder / name, text, dry_run) for name, text in sorted(publication.files.items())]
+        rows += [_delete(folder / name, dry_run) for name in publication.deletes]
+        inactive = {
+            name: record.state.value
+            for name, record in sorted(states.items())
+            if name in described and name not in removed and record.state is not State.ACTIVE
+        }
+        shadowed = _shadowed(folder, publication, live)
+        return Outcome(tuple(rows), publication.carried, tuple(sorted(described & removed)), inactive, shadowed)
 
 
-def refuse_errors(settings: Settings, plan: Publication) -> None:
+def refuse_errors(settings: Settings, publication: Publication) -> None:
     """Lint the configuration as it would be: the factory's own files with ours in their new form.
 
     Raises:
@@ -108,15 +145,17 @@ def refuse_errors(settings: Settings, plan: Publication) -> None:
         if main.is_file():
             shutil.copyfile(main, Path(scratch) / MAIN_FILE)
         for path in settings.config_d.glob("*.xml"):
-            if path.name not in plan.deletes:
+            if path.name not in publication.deletes:
                 shutil.copyfile(path, folder / path.name)
-        for name, text in plan.files.items():
+        for name, text in publication.files.items():
             (folder / name).write_bytes(text)
+        if not any(folder.iterdir()):
+            return
         findings = lint([Path(scratch) if main.is_file() else folder])
         problems = [
             Problem(str(settings.config_d / Path(found.file).name), found.line, "", str(found.message), found.remedy)
             for found in findings
-            if found.severity == "error" and Path(found.file).name in plan.files
+            if found.severity == "error" and Path(found.file).name in publication.files
         ]
     if problems:
         raise FileProblemsError(tuple(problems))
@@ -133,12 +172,53 @@ def live_files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.iterdir()):
             if path.suffix == ".xml" and path.is_file():
                 text = path.read_bytes()
-                if is_ours(text) and _parses(text):
+                if is_ours(path.name, text) and _parses(text):
                     found[path.name] = text
     except OSError as err:
-        raise EntryError(
-            f"{err.filename}: cannot be read: {err.strerror}", "does the folder exist, is it yours?"
-        ) from None
+        hint = "does the folder exist, is it yours?"
+        raise EntryError(f"{err.filename}: cannot be read: {err.strerror}", hint) from None
+    return found
+
+
+def is_disabled(settings: Settings, name: str) -> bool:
+    """Tell whether the live configuration has this entry as `enabled="False"`, or not at all."""
+    if not any(path.suffix == ".xml" for path in settings.config_d.iterdir()):
+        return True
+    found = [entry for entry in read_configuration([settings.config_d]).entries() if entry.name == name]
+    return all(entry.winner.element.get("enabled") == "False" for entry in found)
+
+
+def _check_not_foreign(path: Path, live: Mapping[str, bytes]) -> None:
+    if path.name in live or not path.exists():
+        return
+    try:
+        ours = was_ours(path.read_bytes())
+    except OSError as err:
+        raise EntryError(f"{path}: cannot be read: {err.strerror}", "is the folder yours?") from None
+    if not ours:
+        hint = "move it away, or rename the site file or change `order` in gwms-bosco.yaml"
+        raise EntryError(f"{path} was not written by gwms-bosco and would be overwritten", hint)
+
+
+def _shadowed(folder: Path, publication: Publication, live: Mapping[str, bytes]) -> dict[str, str]:
+    """Entries of our files that a file which is not ours, and is read later, replaces."""
+    ours = {
+        str(entry.get("name")): file
+        for file, text in publication.files.items()
+        for entry in etree.fromstring(text).findall("./entries/entry")
+    }
+    found = {}
+    for path in sorted(folder.glob("*.xml")):
+        if path.name in publication.files or path.name in live:
+            continue
+        try:
+            root = etree.parse(str(path)).getroot()
+        except (OSError, etree.XMLSyntaxError):
+            continue
+        for entry in root.findall("./entries/entry"):
+            name = str(entry.get("name"))
+            if name in ours and path.name > ours[name]:
+                found[name] = f"{path}:{entry.sourceline}"
     return found
 
 

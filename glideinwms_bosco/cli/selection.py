@@ -15,11 +15,21 @@ from glideinwms_bosco.site.model import Account, SiteDescription
 def site_files(settings: Settings) -> tuple[Path, ...]:
     """All site files of the host, sorted; empty when there are none."""
     try:
-        return tuple(sorted(path for path in settings.sites_dir.iterdir() if path.suffix == ".yaml"))
+        return tuple(sorted(path for path in settings.sites_dir.iterdir() if _is_site_file(path)))
     except FileNotFoundError:
         return ()
     except OSError as err:
         raise UsageError(f"{settings.sites_dir}: cannot be read: {err.strerror}", "set GWMS_BOSCO_SITES") from None
+
+
+def _is_site_file(path: Path) -> bool:
+    """Editors keep locks and copies under names with a dot in front."""
+    return path.suffix == ".yaml" and not path.name.startswith(".")
+
+
+def expected_files(settings: Settings) -> frozenset[str]:
+    """Names of the files in config.d that the site files of the host are rendered to, broken ones too."""
+    return frozenset(f"{settings.order:02d}-{path.stem}.xml" for path in site_files(settings))
 
 
 def find_site_file(name: str, settings: Settings) -> Path:

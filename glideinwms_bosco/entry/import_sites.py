@@ -13,8 +13,11 @@ from typing import Any, Optional
 from lxml import etree
 
 from glideinwms_bosco.batch import BATCH_SYSTEMS
+from glideinwms_bosco.entry.configuration import elements as list_elements
 from glideinwms_bosco.entry.import_fields import ImportedEntry, Kept, import_entry
+from glideinwms_bosco.entry.import_left import Left, Line, left_behind, source_line
 from glideinwms_bosco.entry.import_request import whole
+from glideinwms_bosco.entry.import_xml import normalised
 from glideinwms_bosco.entry.import_yaml import site_yaml
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
 from glideinwms_bosco.entry.render import AUTH_METHOD, render_site
@@ -30,6 +33,8 @@ from glideinwms_bosco.site.schema import site_schema
 _DEFAULT_TRUST_DOMAIN = "grid"
 _PLACEHOLDER_SYSTEM = "condor"
 _NAME_CHARACTERS = 100
+_LEFT_NAMED = 6
+"""Things left behind that the top of a file names."""
 _SITE_ATTRS = (
     ("cms_site", "GLIDEIN_CMSSite"),
     ("country", "GLIDEIN_Country"),
@@ -51,28 +56,36 @@ class Way:
 
 @dataclass(frozen=True)
 class ImportedSite:
-    """One site file: its short name and text, its entries, what was kept raw, and what `site check` will refuse."""
+    """One site file: its short name and text, its entries, what was kept raw, and what `site check` will refuse.
+
+    `left` is what was not imported from outside the entries, or from these.
+    """
 
     short_name: str
     text: str
     entries: tuple[str, ...]
     kept: tuple[Kept, ...]
     to_do: tuple[Problem, ...]
+    left: tuple[Left, ...] = ()
 
 
-def import_sites(root: etree._Element, source: str, names: Sequence[str] = ()) -> tuple[ImportedSite, ...]:
+def import_sites(
+    root: etree._Element, source: str, names: Sequence[str] = (), line: Line = source_line
+) -> tuple[ImportedSite, ...]:
     """Turn entries into site files.
 
     Args:
         root: the `<glidein>` element of a file.
         source: name of that file, for comments and messages.
         names: the entries wanted; all when empty.
+        line: gives the line of an element.
 
     Raises:
         UsageError: an entry that is not there.
-        EntryError: no entries, a name that no site file can hold, or too many entries for one file.
+        EntryError: no entries, two of one name, a name that no site file can hold, or too many entries for one file.
     """
-    entries = _entries(root, source, names)
+    entries = [normalised(entry) for entry in _entries(root, source, names, line)]
+    all_left = left_behind(root, names, line)
     groups: dict[Way, list[etree._Element]] = {}
     users: dict[Way, list[str]] = {}
     for element in entries:
@@ -86,18 +99,23 @@ def import_sites(root: etree._Element, source: str, names: Sequence[str] = ()) -
         short_name = _short_name(way, taken)
         data, kept = _site(way, elements, users[way], short_name)
         wanted = {name: meanings[name] for name in (str(element.get("name")) for element in elements)}
+        left = tuple(item for item in all_left if item.entry is None or item.entry in wanted)
         to_do = _prove(site_yaml(data, ()), short_name, wanted)
-        text = site_yaml(data, tuple(_comments(way, source, tuple(wanted), kept, to_do)))
-        sites.append(ImportedSite(short_name, text, tuple(wanted), kept, to_do))
+        text = site_yaml(data, tuple(_comments(way, source, tuple(wanted), kept, left, to_do)))
+        sites.append(ImportedSite(short_name, text, tuple(wanted), kept, to_do, left))
     return tuple(sites)
 
 
-def _entries(root: etree._Element, source: str, names: Sequence[str]) -> list[etree._Element]:
+def _entries(root: etree._Element, source: str, names: Sequence[str], line: Line) -> list[etree._Element]:
     if root.tag != "glidein":
         raise EntryError(f"{source}: the root element is <{root.tag}>, not <glidein>", "name a factory configuration")
-    # As in the factory, a later entry replaces an earlier one of its name.
-    found = {entry.get("name") or "": entry for entry in root.iterfind("./entries/entry")}
+    found: dict[str, list[etree._Element]] = {}
+    for entry in list_elements(root, "entries", "entry"):
+        found.setdefault(entry.get("name") or "", []).append(entry)
     if not found:
+        if root.find("./entries/entry") is not None:
+            message = f"{source}: its last <entries> has no <entry>, and glideinWMS reads no other"
+            raise EntryError(message, "put all entries into one <entries>")
         raise EntryError(f"{source}: has no <entry>", "name a factory configuration, or a file of its config.d")
     unknown = [name for name in names if name not in found]
     if unknown:
@@ -105,11 +123,14 @@ def _entries(root: etree._Element, source: str, names: Sequence[str]) -> list[et
         raise UsageError(f"{source}: has no entry {unknown[0]!r}", f"it has {len(found)}: {known}")
     pattern = site_schema()["definitions"]["entryName"]["pattern"]
     wanted = {name: found[name] for name in names} if names else found
-    for name, entry in wanted.items():
+    for name, (entry, *twins) in wanted.items():
         if not re.fullmatch(pattern, name) or len(name) > 128:
-            message = f"{source}:{entry.sourceline}: the entry name {name[:80]!r} cannot stand in a site file"
+            message = f"{source}:{line(entry)}: the entry name {name[:80]!r} cannot stand in a site file"
             raise EntryError(message, "rename it, or name the other entries to import")
-    return list(wanted.values())
+        if twins:
+            message = f"{source}:{line(entry)}: the entry {name!r} stands there again in line {line(twins[0])}"
+            raise EntryError(message, "reconfig mixes the two; keep one, or name the other entries to import")
+    return [entry for (entry,) in wanted.values()]
 
 
 def _fits(definition: str, text: str) -> bool:
@@ -158,10 +179,19 @@ def _site(
 
 
 def _comments(
-    way: Way, source: str, names: Sequence[str], kept: Iterable[Kept], to_do: Iterable[Problem]
+    way: Way,
+    source: str,
+    names: Sequence[str],
+    kept: Iterable[Kept],
+    left: Sequence[Left],
+    to_do: Iterable[Problem],
 ) -> Iterator[str]:
     """What stands on top of an imported file."""
     yield f"Imported by gwms-bosco from {Path(source).name}: {counted_entries(names)}."
+    if left:
+        named = ", ".join(f"{item.what} (line {item.line})" for item in left[:_LEFT_NAMED])
+        more = f" and {len(left) - _LEFT_NAMED} more" if len(left) > _LEFT_NAMED else ""
+        yield f"Not imported from there: {named}{more}."
     if way.host is None:
         yield "No login host is known. Before deploy, set login.host and accounts (`login: {host: ...}`,"
         yield f"`accounts: [{{user: ...}}]`) and check batch.system ({way.system} is only what the XML suggests); then"

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from lxml import etree
 
-from glideinwms_bosco.entry.meaning import LIST_KEYS
+from glideinwms_bosco.entry.meaning import FILES, LIST_KEYS
 
 # What a site file cannot hold as text; XML can, by character references.
 _NOT_IN_YAML = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
@@ -26,47 +25,27 @@ def is_plain_attribute(name: str, value: str) -> bool:
 
 
 def normalised(element: etree._Element) -> etree._Element:
-    """Copy an element: equal keys of a list and equal siblings merged, sorted, without text and comments.
+    """Copy what counts of an element, sorted: the last of equal siblings and of equal keys; no text, no comments.
 
-    The order of <files> stays, because the pilot runs them in that order, and so do files named twice.
+    The order of <files> stays, because the pilot gets them in that order, and so do files named twice.
     """
     copy = etree.Element(element.tag)
     for name, value in sorted(element.attrib.items()):
         copy.set(name, value)
-    children = list(element.iterchildren(tag=etree.Element))
-    key = LIST_KEYS.get(str(element.tag))
-    if element.tag == "files":
+    children = element.iterchildren(tag=etree.Element)
+    if element.tag == FILES:
         copy.extend(normalised(child) for child in children)
-    elif key is not None:
-        keyed = {child.get(key) or "": child for child in children}
-        copy.extend(normalised(keyed[name]) for name in sorted(keyed))
     else:
-        tags = sorted({str(child.tag) for child in children})
-        copy.extend(normalised(_as_one([child for child in children if child.tag == tag])) for tag in tags)
+        named = {_named(child): child for child in children}
+        copy.extend(normalised(named[name]) for name in sorted(named))
     return copy
 
 
-def _as_one(elements: list[etree._Element]) -> etree._Element:
-    if len(elements) == 1:
-        return elements[0]
-    merged = etree.Element(elements[0].tag)
-    for element in elements:
-        for name, value in element.attrib.items():
-            merged.set(name, value)
-        # An element has one parent; the originals stay whole.
-        merged.extend(_copies(element.iterchildren(tag=etree.Element)))
-    return merged
-
-
-def _copies(elements: Iterable[etree._Element]) -> list[etree._Element]:
-    copies = []
-    for element in elements:
-        copy = etree.Element(element.tag)
-        for name, value in element.attrib.items():
-            copy.set(name, value)
-        copy.extend(_copies(element.iterchildren(tag=etree.Element)))
-        copies.append(copy)
-    return copies
+def _named(element: etree._Element) -> str:
+    """What tells an element from its siblings: its key in a list, else its tag."""
+    parent = element.getparent()
+    key = None if parent is None else LIST_KEYS.get(str(parent.tag))
+    return str(element.tag) if key is None else element.get(key) or ""
 
 
 def fragments(rest: etree._Element) -> list[str]:

@@ -5,7 +5,7 @@
 |---|---|
 | active | what the site file says |
 | disabled | `enabled="False"`: the factory neither submits nor looks after its pilots |
-| draining | no new pilots (limits of 0); running ones are looked after |
+| draining | no new pilots are submitted (limits of 0); those at the batch system are looked after |
 | removing | `enabled="False"`, until a reconfig has seen it |
 | removed | the entry is left out |
 
@@ -52,29 +52,31 @@ _TRANSITIONS: dict[str, dict[State, State]] = {
         State.ACTIVE: State.REMOVING,
         State.DISABLED: State.REMOVING,
         State.DRAINING: State.REMOVING,
-        State.REMOVING: State.REMOVED,
+        State.REMOVING: State.REMOVING,
         State.REMOVED: State.REMOVED,
     },
 }
 VERBS = tuple(_TRANSITIONS)
 
 
-def next_state(name: str, verb: str, now: State, *, reconfigured: bool) -> State:
+def next_state(name: str, verb: str, now: State, *, reconfigured: bool, disabled: bool) -> State:
     """Say where an entry goes.
 
     Args:
         reconfigured: the operator says that a reconfig has run since the first step of `remove`.
+        disabled: the live configuration has the entry as `enabled="False"`, or not at all.
 
     Raises:
         EntryError: this verb makes no sense in this state.
     """
-    if verb == "remove" and now is State.REMOVING and not reconfigured:
-        raise EntryError(
-            f"entry {name} is being removed and rendered as disabled",
-            "reconfigure the factory, then run `gwms-bosco entry remove` with --reconfigured",
-        )
-    if verb == "remove" and reconfigured and now not in (State.REMOVING, State.REMOVED):
-        raise EntryError(f"entry {name} is {now.value}, its removal has not begun", "run it without --reconfigured")
+    if verb == "remove" and reconfigured:
+        if not disabled:
+            # Also after a first step that was cut off before it had written config.d.
+            raise EntryError(
+                f"entry {name} is still enabled in config.d, and reconfig stops when it vanishes",
+                "run `gwms-bosco entry remove` without --reconfigured, and reconfigure the factory",
+            )
+        return State.REMOVED
     try:
         return _TRANSITIONS[verb][now]
     except KeyError:

@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from lxml import etree
+
+from glideinwms_bosco.entry.configuration import elements
+
+FILES = "files"
+"""The list whose order counts, and whose equal keys do not replace each other: the pilot gets each file in turn."""
 
 # Lists whose elements are told apart by a key; the later of two equal keys wins.
 # Source: glideinWMS 3.10 creation/lib/xmlConfig.py and factoryXmlConfig.py, LIST_TAGS.
@@ -22,21 +30,43 @@ Meaning = dict[str, str]
 
 
 def entry_meanings(root: etree._Element) -> dict[str, Meaning]:
-    """Entry name -> its meaning, for a `<glidein>` element; a later entry replaces an earlier one of that name."""
-    return {str(entry.get("name")): _meaning(entry, "") for entry in root.iterfind("./entries/entry")}
+    """Entry name -> its meaning, for a `<glidein>` element; a later entry replaces an earlier one of that name.
+
+    Of two equal siblings outside lists only the last one counts, as in `configuration.child`. More than one file of
+    an entry, in the order the pilot gets them, has the value `files/[/a]/@(position)`; one that stands there again is
+    `files/[/a#2]`.
+    """
+    return {str(entry.get("name")): _meaning(entry, "") for entry in elements(root, "entries", "entry")}
 
 
 def _meaning(element: etree._Element, path: str) -> Meaning:
     found: Meaning = {path + "@" + str(name): str(value) for name, value in element.attrib.items()}
+    children = element.iterchildren(tag=etree.Element)
+    if element.tag == FILES:
+        found.update(_files(children, path))
+        return found
     key = LIST_KEYS.get(str(element.tag))
-    keyed: dict[str, Meaning] = {}
-    for child in element.iterchildren(tag=etree.Element):
-        name = path + str(child.tag)
-        if key is not None:
-            name = f"{path}[{child.get(key) or ''}]"
-            keyed[name] = _meaning(child, f"{name}/")
-        else:
-            found.update(_meaning(child, f"{name}/"))
-    for values in keyed.values():
-        found.update(values)
+    named = {str(child.tag) if key is None else f"[{child.get(key) or ''}]": child for child in children}
+    for name, child in named.items():
+        found.update(_meaning(child, f"{path}{name}/"))
+    return found
+
+
+def _files(children: Iterable[etree._Element], path: str) -> Meaning:
+    # A place is taken only by a file that says something, as only such a one is rendered.
+    counting = [(child, meaning) for child in children for meaning in [_meaning(child, "")] if meaning]
+    found: Meaning = {}
+    times: Counter[str] = Counter()
+    taken: set[str] = set()
+    for position, (child, meaning) in enumerate(counting, start=1):
+        absfname = child.get(LIST_KEYS[FILES]) or ""
+        name = absfname
+        # A file may really be called `/a#2`.
+        while name in taken:
+            times[absfname] += 1
+            name = f"{absfname}#{times[absfname] + 1}"
+        taken.add(name)
+        found.update({f"{path}[{name}]/{inner}": value for inner, value in meaning.items()})
+        if len(counting) > 1:
+            found[f"{path}[{name}]/@(position)"] = str(position)
     return found

@@ -3,19 +3,23 @@
 
 An entry that is enabled in the live configuration and missing in the next one stops reconfig for the whole factory
 (glideinWMS 3.10 creation/reconfig_glidein). So one that has left its site file, or whose site file has gone, stays in
-config.d as a disabled copy until the operator says that a reconfig has seen it.
+config.d as a disabled copy until the operator says that a reconfig has seen it. When it comes back to a site file it
+is an entry like any other again: nothing is remembered of its absence.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Optional
 
 from lxml import etree
 
 from glideinwms_bosco.entry.render import WRITTEN_BY
+
+_FILE_NAME = re.compile(r"[0-9]{2}-(?P<stem>.+)\.xml")
+_HEAD_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,23 @@ class Publication:
     carried: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the site files of the host say, also of sites that are not rendered now.
+
+    Attributes:
+        files: names of the files that these sites are rendered to.
+        entries: names of all entries.
+        complete: all sites of the host are rendered now, so that other files of ours have lost their site.
+    """
+
+    files: Collection[str]
+    entries: Collection[str]
+    complete: bool = False
+
+
 def plan_publication(
-    live: Mapping[str, bytes],
-    rendered: Mapping[str, bytes],
-    removed: Collection[str],
-    lost: Optional[Collection[str]] = (),
+    live: Mapping[str, bytes], rendered: Mapping[str, bytes], removed: Collection[str], known: Known
 ) -> Publication:
     """Compare rendered files with the live ones.
 
@@ -45,26 +61,41 @@ def plan_publication(
         live: name -> content of the files in config.d that are ours (see `is_ours`).
         rendered: name -> content of the files of the sites at hand.
         removed: entries that the operator has removed for good.
-        lost: files of config.d whose site file has gone; None: every file of ours that is not rendered, which is
-            so when all sites of the host were rendered.
     """
-    present = {name for text in rendered.values() for name in _entries(text)}
     files, deletes, carried = dict(rendered), [], []
     for file, text in live.items():
-        if file not in rendered and lost is not None and file not in lost:
-            continue
-        orphans = [entry for name, entry in _entries(text).items() if name not in present and name not in removed]
-        if orphans:
-            files[file] = _with_copies(rendered.get(file, text), orphans, keep=file in rendered)
-            carried += [str(entry.get("name")) for entry in orphans]
-        elif file not in rendered:
+        if file not in rendered and file in known.files:
+            continue  # another site's, which is not rendered now
+        entries = _entries(text)
+        orphans = [entry for name, entry in entries.items() if name not in known.entries and name not in removed]
+        if file in rendered or known.complete:
+            if orphans:
+                files[file] = _with_copies(rendered.get(file, text), orphans, keep=file in rendered)
+                carried += [str(entry.get("name")) for entry in orphans]
+            elif file not in rendered:
+                deletes.append(file)
+        elif entries and all(name in known.entries or name in removed for name in entries):
+            # Left over from another order or another name of the site file; it could win over the new one.
             deletes.append(file)
+        elif any(name in removed for name in entries):
+            files[file] = _with_copies(text, orphans, keep=False)
     return Publication(files, tuple(sorted(deletes)), tuple(sorted(carried)))
 
 
-def is_ours(text: bytes) -> bool:
-    """Tell whether a file of config.d was written by this program."""
-    return f"<!-- {WRITTEN_BY} ".encode() in text[:500]
+def is_ours(name: str, text: bytes) -> bool:
+    """Tell whether a file of config.d was written by this program, and not made from such a file by hand."""
+    found = _FILE_NAME.fullmatch(name)
+    return found is not None and _mark(found["stem"]).encode() in text[:_HEAD_BYTES]
+
+
+def _mark(stem: str) -> str:
+    # A comment cannot hold `--`; render writes it apart.
+    return f"<!-- {WRITTEN_BY} {stem}.yaml:".replace("--", "- -").replace("<!- -", "<!--")
+
+
+def was_ours(text: bytes) -> bool:
+    """Tell whether a file, perhaps damaged, begins as ours do."""
+    return f"<!-- {WRITTEN_BY} ".encode() in text[:_HEAD_BYTES]
 
 
 def _entries(text: bytes) -> dict[str, etree._Element]:

@@ -64,13 +64,14 @@ def save_states(state_dir: Path, states: Mapping[str, Record]) -> None:
     path = _path(state_dir)
     try:
         write_atomic(path, text.encode())
+        _give_to_owner(path)
     except OSError as err:
         raise EntryError(f"{path}: cannot be written: {err.strerror}", "run this as the user who owns it") from None
 
 
 def new_record(state: State) -> Record:
     """A record of now and of this user."""
-    return Record(state, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), getpass.getuser())
+    return Record(state, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), _user())
 
 
 @contextmanager
@@ -84,9 +85,10 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
     try:
         state_dir.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        _give_to_owner(path)
     except OSError as err:
         raise EntryError(
-            f"{path}: cannot be opened: {err.strerror}", "set GWMS_BOSCO_STATE, or check its owner"
+            f"{path}: cannot be opened: {err.strerror}", "run this as the owner of that folder, or set GWMS_BOSCO_STATE"
         ) from None
     with os.fdopen(handle, "r+", encoding="utf-8") as file:
         ends = time.monotonic() + LOCK_WAIT_S
@@ -96,12 +98,26 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
                 raise EntryError(f"entries are locked by {holder}", "wait for it, then run the command again")
             time.sleep(_POLL_S)
         file.truncate(0)
-        file.write(f"`gwms-bosco {command}` of {getpass.getuser()}, process {os.getpid()}\n")
+        file.write(f"`gwms-bosco {command}` of {_user()}, process {os.getpid()}\n")
         file.flush()
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _give_to_owner(path: Path) -> None:
+    """What root makes in the folder must stay usable for its owner, as whom the factory runs."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _try_lock(handle: int) -> bool:

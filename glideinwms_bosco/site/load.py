@@ -29,7 +29,7 @@ from glideinwms_bosco.site.model import (
     SiteDescription,
     Submit,
 )
-from glideinwms_bosco.site.schema import schema_problems
+from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
 from glideinwms_bosco.site.walltime import parse_walltime
 from glideinwms_bosco.site.yaml_source import YamlSource, dotted
@@ -63,7 +63,7 @@ def describe_site(path: Path) -> SiteDescription:
         SiteFileError: with all errors that the schema finds.
     """
     source = YamlSource(path)
-    problems = schema_problems(source) + _walltime_problems(source)
+    problems = schema_problems(source) + _login_problems(source) + _walltime_problems(source)
     if problems:
         raise SiteFileError(tuple(problems))
     try:
@@ -94,6 +94,20 @@ def load_sites(paths: Iterable[Path]) -> tuple[tuple[SiteDescription, ...], tupl
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(problems))
     return tuple(sites), tuple(problems)
+
+
+def _login_problems(source: YamlSource) -> list[Problem]:
+    """What the schema lets a file with imported entries leave out, and no other."""
+    data = source.data if isinstance(source.data, dict) else {}
+    entries = data.get("entries")
+    if isinstance(entries, list) and any(isinstance(entry, dict) and "raw" in entry for entry in entries):
+        return []
+    fields = site_schema()["properties"]
+    return [
+        Problem(source.file, 1, name, "missing", f"add it; it is: {fields[name]['description']}")
+        for name in ("login", "accounts")
+        if name not in data
+    ]
 
 
 def _walltime_problems(source: YamlSource) -> list[Problem]:

@@ -19,8 +19,10 @@ REFUSED, USAGE, REMOTE = 1, 2, 3
 
 
 def tree(lab: Lab, host: str, folder: str) -> str:
-    """Everything below a folder: names, modes, sizes, link targets and times."""
-    return lab.run(host, ["find", folder, "-printf", "%P %m %s %l %T@\n"], check=False).stdout
+    """Everything below a folder: names, modes, sizes, link targets and times; the lock of commands says nothing."""
+    folders = ["-type", "d", "-printf", "%P/ %m\n"]
+    files = ["!", "-name", "entries.lock", "-printf", "%P %m %s %l %T@\n"]
+    return lab.run(host, ["find", folder, *folders, "-o", *files], check=False).stdout
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from glideinwms_bosco.cli.entry_import import add_import
 from glideinwms_bosco.cli.selection import find_account
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.entry.attrs import complete_attr
+from glideinwms_bosco.entry.import_left import left_behind
 from glideinwms_bosco.entry.import_sites import ImportedSite, import_sites
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
 from glideinwms_bosco.entry.render import render_site
@@ -73,14 +75,21 @@ def rendered(paths: Sequence[Path]) -> etree._Element:
     return root
 
 
+def without_left(site: ImportedSite) -> str:
+    """The text of a site file without what is said of the file it came from."""
+    return "".join(line for line in site.text.splitlines(True) if not line.startswith("# Not imported from there: "))
+
+
 def assert_fixed_point(root: etree._Element, folder: Path) -> dict[str, Meaning]:
     first = import_sites(root, "factory.xml")
     back = rendered(written(first, folder))
     meanings = entry_meanings(back)
     assert meanings == entry_meanings(root)
-    assert {site.short_name: site.text for site in import_sites(back, "factory.xml")} == {
-        site.short_name: site.text for site in first
+    again = import_sites(back, "factory.xml")
+    assert {site.short_name: without_left(site) for site in again} == {
+        site.short_name: without_left(site) for site in first
     }
+    assert not any(item.entry for site in again for item in site.left)
     return meanings
 
 
@@ -153,6 +162,7 @@ _SUBMIT_NAME = st.sampled_from(
     )
 )
 _SUBMIT_VALUE = st.sampled_from(("8", "16", "2", "True", "172800", "normal", '"normal"', "a;b", "--x=1 --y=2")) | _TEXT
+_FILE_NAMES = st.sampled_from(("", "ba", "aa", "aba"))
 _LIMITS = st.fixed_dictionaries({}, optional=dict.fromkeys(("glideins", "idle", "held", "odd"), _NUMBER | _TEXT))
 
 
@@ -264,9 +274,14 @@ def entries(draw: st.DrawFn, name: str) -> etree._Element:
             "allow_frontends", {}, *(_element("allow_frontend", draw(named)) for _ in draw(st.sampled_from(("", "ab"))))
         ),
         _element(
-            "files", {}, *(_element("file", {"absfname": f"/{n}"}) for n in draw(st.sampled_from(("", "ba", "aa"))))
+            "files",
+            {},
+            *(_element("file", {"absfname": f"/{n}"}) for n in draw(st.sampled_from(("", "ba", "aa", "aba")))),
         ),
     ]
+    # Of two sections, the last one counts.
+    children += draw(st.lists(st.sampled_from(children).map(copy.deepcopy), max_size=2))
+    children += [_element(tag, {}) for tag in draw(st.lists(st.sampled_from(("attrs", "config", "files")), max_size=1))]
     return _element("entry", {"name": name, **values}, *draw(st.permutations(children)))
 
 
@@ -470,6 +485,131 @@ def test_name_that_no_site_file_can_hold_is_refused() -> None:
         import_sites(glidein(entry(name="a b")), "factory.xml")
 
 
+# What is left behind
+
+
+def left_of(text: str, *names: str) -> list[tuple[str, int, str, Optional[str]]]:
+    root = etree.fromstring(text)
+    sites = import_sites(root, "factory.xml", names)
+    left = left_behind(root, names)
+    assert set(left) == {item for site in sites for item in site.left}
+    return [(item.what, item.line, item.why, item.entry) for item in left]
+
+
+def test_last_section_is_imported_and_the_earlier_one_reported(tmp_path: Path) -> None:
+    text = (
+        f'<glidein><entries>\n<entry name="E" {BATCH} enabled="False">\n'
+        f'<attrs><attr name="OLD" {PLAIN} type="string" value="1"/></attrs>\n'
+        '<config><submit sleep="7"/></config>\n'
+        f'<attrs><attr name="NEW" {PLAIN} type="string" value="x"/></attrs>\n'
+        '<config><submit cluster_size="3"/>\n<submit cluster_size="4"/></config></entry></entries></glidein>'
+    )
+    root = etree.fromstring(text)
+    site = only(root)
+    data = data_of(site, tmp_path)
+    assert list(dict(data["attrs"])) == ["NEW"]  # type: ignore[call-overload]
+    assert data["submit"] == {"cluster_size": 4}
+    not_read = "glideinWMS does not read it: of two, the last one counts"
+    assert left_of(text) == [
+        ("<attrs>", 3, f"with <attr> OLD; {not_read}", "E"),
+        ("<config>", 4, f"with <submit>; {not_read}", "E"),
+        ("<submit>", 6, f'with cluster_size="3"; {not_read}', "E"),
+    ]
+    assert "# Not imported from there: <attrs> (line 3), <config> (line 4), <submit> (line 6).\n" in site.text
+
+
+def test_site_names_come_from_the_last_section(tmp_path: Path) -> None:
+    old = NAMES.replace("T3_XX_Test", "T3_XX_Old")
+    site = only(glidein(entry(inside=f"<attrs>{old}</attrs>", attrs=NAMES)))
+    assert describe_site(written([site], tmp_path)[0]).name == "T3_XX_Test"
+
+
+def test_only_the_last_entries_element_is_imported() -> None:
+    text = f"<glidein><entries>{entry(name='OLD')}</entries>\n<entries>{entry(name='NEW')}</entries></glidein>"
+    assert only(etree.fromstring(text)).entries == ("NEW",)
+    why = "with <entry> OLD; glideinWMS does not read it: of two, the last one counts"
+    assert left_of(text) == [("<entries>", 1, why, None)]
+
+
+def test_entries_that_glideinwms_does_not_read_are_said_to_be() -> None:
+    root = etree.fromstring(f"<glidein><entries>{entry()}</entries><entries/></glidein>")
+    with pytest.raises(EntryError, match="its last <entries> has no <entry>"):
+        import_sites(root, "factory.xml")
+
+
+def test_two_entries_of_one_name_are_refused_with_both_lines() -> None:
+    root = etree.fromstring(f"<glidein><entries>\n{entry()}\n{entry(name='F')}\n{entry(MANUAL)}</entries></glidein>")
+    with pytest.raises(
+        EntryError, match=r"^factory\.xml:2: the entry 'E' stands there again in line 4; reconfig mixes"
+    ):
+        import_sites(root, "factory.xml")
+    assert [site.entries for site in import_sites(root, "factory.xml", ["F"])] == [("F",)]
+
+
+def test_everything_outside_entries_is_reported() -> None:
+    text = (
+        '<glidein factory_name="F">\n<attrs><attr name="G" value="1"/><attr value="2"/></attrs>\n'
+        '<files><file absfname="/x"/></files>\n<frontends/>\n<monitor base_dir="/m"/>\n'
+        f"<entries>{entry()}</entries></glidein>"
+    )
+    stays = "is not part of an entry; it stays there"
+    assert left_of(text) == [
+        ("attributes of <glidein>", 1, "factory_name; they stay where they are", None),
+        ("<attrs>", 2, f"with <attr> G, <attr> without a name; {stays}", None),
+        ("<files>", 3, f"with <file> /x; {stays}", None),
+        ("<frontends>", 4, stays, None),
+        ("<monitor>", 5, f'with base_dir="/m"; {stays}', None),
+    ]
+
+
+def test_comments_are_counted_and_entries_in_them_named() -> None:
+    text = (
+        f"<!-- top -->\n<glidein><entries>\n<!-- <entry name='GONE' enabled=\"False\"><attrs/></entry> -->\n"
+        f"{entry(inside='<!-- why -->')}</entries></glidein>\n<!-- end -->"
+    )
+    assert left_of(text) == [
+        ("4 comments", 1, "comments are not imported", None),
+        ("<entry> GONE", 3, "stands in a comment", None),
+    ]
+
+
+def test_list_items_that_do_not_count_are_reported() -> None:
+    attrs = (
+        f'<attr value="1"/>\n<attr value="2"/>\n<attr/>\n<attr name="A" {PLAIN} type="string" value="x"/>\n'
+        f'<attr name="A" {PLAIN} type="string" value="y"/>'
+    )
+    text = f"<glidein><entries>\n{entry(attrs=attrs)}{entry(name='F', attrs='<attr/>')}</entries></glidein>"
+    assert left_of(text, "E") == [
+        ("<attr> without a name", 2, "the later one of that name counts, line 4", "E"),
+        ("<attr> without a name", 3, "the later one of that name counts, line 4", "E"),
+        ("<attr> without a name", 4, "says nothing", "E"),
+        ("<attr> A", 5, "the later one of that name counts, line 6", "E"),
+    ]
+
+
+def test_one_attribute_without_a_name_is_kept(tmp_path: Path) -> None:
+    site = only(glidein(entry(attrs='<attr value="1"/>')))
+    assert (site.left, [item.field for item in site.kept]) == ((), ["raw.children <attrs>"])
+    assert entry_meanings(rendered(written([site], tmp_path)))["E"]["attrs/[]/@value"] == "1"
+
+
+def test_long_sections_are_named_in_short() -> None:
+    attrs = "".join(f'<attr name="A{i}"/>' for i in range(7))
+    others = "".join(f"<x{i}/>" for i in range(8))
+    text = f"<glidein><attrs>{attrs}</attrs>{others}<entries>{entry()}</entries></glidein>"
+    assert left_of(text)[0][2].startswith("with <attr> A0, <attr> A1, <attr> A2, <attr> A3, <attr> A4 and 2 more; ")
+    assert "<x4> (line 1) and 3 more.\n" in only(etree.fromstring(text)).text
+
+
+def test_files_named_twice_keep_their_order(tmp_path: Path) -> None:
+    names = ["/b", "/a", "/b"]
+    files = "".join(f'<file absfname="{name}"/>' for name in names)
+    root = glidein(entry(inside=f"<files>{files}</files>"))
+    assert_fixed_point(root, tmp_path)
+    assert only(root).left == ()
+    assert [file.get("absfname") for file in rendered(sorted(tmp_path.glob("*.yaml"))).iter("file")] == names
+
+
 # The command
 
 
@@ -523,9 +663,30 @@ def test_writes_files_and_refuses_to_replace_one(
 
 def test_json_names_what_was_kept(factory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(str(factory_file), "A", "--json") == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(capsys.readouterr().out)["sites"]
     assert {"entry": "A", "field": "raw.attrs.X", "why": "is empty"} in row["kept"]
     assert row["action"] == "not written"
+
+
+def test_report_and_json_name_what_was_left(factory_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = factory_file.read_text(encoding="utf-8").replace("<glidein>", "<glidein>\n<attrs/>\n<!-- c -->", 1)
+    factory_file.write_text(text.replace("<attrs>", "<attrs/><attrs>", 1), encoding="utf-8")
+    assert call(str(factory_file)) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("left: ")] == [
+        f"left: {factory_file}:2: <attrs>: is not part of an entry; it stays there",
+        f"left: {factory_file}:3: 1 comment: comments are not imported",
+        f"left: {factory_file}:3: <attrs> of entry A: glideinWMS does not read it: of two, the last one counts",
+    ]
+    assert call(str(factory_file), "--json") == 0
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert set(document) == {"source", "sites", "left"}
+    assert [(item["what"], item["line"], item["entry"]) for item in document["left"]] == [
+        ("<attrs>", 2, None),
+        ("1 comment", 3, None),
+        ("<attrs>", 3, "A"),
+    ]
+    assert output.err == ""
 
 
 def test_unknown_entry_is_named(factory_file: Path) -> None:
@@ -548,3 +709,7 @@ def test_entry_sets_are_said_to_stay(factory_file: Path, capsys: pytest.CaptureF
     factory_file.write_text(text, encoding="utf-8")
     assert call(str(factory_file), "A") == 0
     assert "entry sets are not imported" in capsys.readouterr().err
+    assert call(str(factory_file), "A", "--json") == 0
+    output = capsys.readouterr()
+    assert [item["what"] for item in json.loads(output.out)["left"]] == ["<entry_sets>"]
+    assert output.err == ""

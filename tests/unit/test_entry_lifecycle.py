@@ -72,8 +72,8 @@ def test_removal_takes_two_steps(host: Path, capsys: pytest.CaptureFixture[str])
     assert main(["entry", "remove", "Test_Entry"]) == OK
     assert "next: reconfigure the factory" in capsys.readouterr().out
     assert live(host)["Test_Entry"]["@enabled"] == "False"
-    assert main(["entry", "remove", "Test_Entry"]) == REFUSED
-    assert "Test_Entry" in live(host)
+    assert main(["entry", "remove", "Test_Entry"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "False"
     assert main(["entry", "remove", "Test_Entry", "--reconfigured"]) == OK
     assert "Test_Entry" not in live(host)
     assert main(["entry", "render"]) == OK
@@ -127,6 +127,125 @@ def test_site_file_that_has_gone_disables_its_entries_and_no_others(host: Path) 
     assert main(["entry", "remove", "Test_Entry", "--reconfigured"]) == OK
     assert sorted(live(host)) == ["Other_Entry"]
     assert [path.name for path in (host / "config.d").iterdir()] == ["50-other.xml"]
+
+
+def test_entry_that_comes_back_is_as_before(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkout or an editor takes a site file away for a moment; a render comes just then."""
+    path = host / "sites.d" / "test.yaml"
+    before, text = live(host), path.read_text()
+    path.unlink()
+    assert main(["entry", "render"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "False"
+    path.write_text(text)
+    capsys.readouterr()
+    assert main(["entry", "render"]) == OK
+    assert live(host) == before
+    assert load_states(host / "state") == {}
+
+
+def test_disabled_entry_that_comes_back_is_still_disabled(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["entry", "disable", "Test_Entry"])
+    path = host / "sites.d" / "test.yaml"
+    text = path.read_text()
+    path.unlink()
+    main(["entry", "render"])
+    path.write_text(text)
+    capsys.readouterr()
+    assert main(["entry", "render"]) == OK
+    assert "disabled: Test_Entry; `gwms-bosco entry enable Test_Entry` ends that" in capsys.readouterr().out
+    assert live(host)["Test_Entry"]["@enabled"] == "False"
+
+
+def test_entry_may_move_to_another_site_file(host: Path) -> None:
+    write_site(host / "sites.d", "Test_Entry", "New_Entry")
+    other = host / "sites.d" / "other.yaml"
+    other.write_text(other.read_text() + "  - {name: Test_Entry, cpus: 1, walltime: 2h}\n")
+    assert main(["entry", "render", "other"]) == OK
+    assert main(["entry", "render", "test"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "True"
+    assert main(["entry", "render"]) == OK
+    assert live(host)["Test_Entry"]["@enabled"] == "True"
+
+
+def test_hand_written_file_of_that_name_is_never_overwritten(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = host / "config.d" / "50-test.xml"
+    hand = "<glidein><entries><entry name='HAND' gatekeeper='u@h'/></entries></glidein>"
+    path.write_text(hand)
+    for command in (["entry", "render"], ["entry", "render", "--dry-run"], ["entry", "diff"]):
+        assert main(command) == REFUSED
+        assert f"{path} was not written by gwms-bosco" in capsys.readouterr().err
+    assert path.read_text() == hand
+
+
+def test_copy_of_our_file_under_another_name_is_not_ours(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (host / "config.d" / "50-test.xml").read_text()
+    (host / "config.d" / "90-my.xml").write_text(text.replace("Test_Entry", "HAND"))
+    (host / "config.d" / "95-over.xml").write_text(text)
+    before = {path.name: path.read_bytes() for path in (host / "config.d").iterdir()}
+    capsys.readouterr()
+    assert main(["entry", "render"]) == OK
+    assert {path.name: path.read_bytes() for path in (host / "config.d").iterdir()} == before
+    assert "warning: Test_Entry is replaced by " in capsys.readouterr().out
+
+
+def test_second_step_is_refused_while_the_live_entry_is_enabled(host: Path) -> None:
+    """The first step was killed between the state and the file."""
+    text = '{"format": 1, "entries": {"Test_Entry": {"state": "removing", "since": "x", "by": "y"}}}'
+    (host / "state" / "entries.json").write_text(text)
+    assert main(["entry", "remove", "Test_Entry", "--reconfigured"]) == REFUSED
+    assert live(host)["Test_Entry"]["@enabled"] == "True"
+    assert main(["entry", "remove", "Test_Entry"]) == OK
+    assert main(["entry", "remove", "Test_Entry", "--reconfigured"]) == OK
+    assert "Test_Entry" not in live(host)
+
+
+def test_last_site_file_that_goes_needs_a_word(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (host / "sites.d").iterdir():
+        path.unlink()
+    assert main(["entry", "render"]) == REFUSED
+    assert "--all-gone" in capsys.readouterr().err
+    assert {entry["@enabled"] for entry in live(host).values()} == {"True"}
+    assert main(["entry", "render", "--all-gone"]) == OK
+    assert {entry["@enabled"] for entry in live(host).values()} == {"False"}
+    for name in ("Test_Entry", "Other_Entry"):
+        assert main(["entry", "remove", name, "--reconfigured"]) == OK
+    assert list((host / "config.d").iterdir()) == []
+    assert main(["entry", "render"]) == OK
+
+
+def test_lock_of_an_editor_in_the_sites_folder_is_no_site(host: Path) -> None:
+    (host / "sites.d" / ".#test.yaml").symlink_to("nobody@nowhere.123")
+    assert main(["entry", "render"]) == OK
+
+
+def test_site_file_of_another_name_takes_the_old_file_with_it(host: Path) -> None:
+    (host / "sites.d" / "test.yaml").rename(host / "sites.d" / "alpha.yaml")
+    assert main(["entry", "render", "alpha"]) == OK
+    assert sorted(path.name for path in (host / "config.d").iterdir()) == ["50-alpha.xml", "50-other.xml"]
+
+
+def test_site_files_are_read_under_the_lock(host: Path) -> None:
+    """A render that waited for another one must not write what it had read before."""
+    with locked(host / "state", "test"):
+        waiting = subprocess.Popen([sys.executable, "-m", "glideinwms_bosco.cli.main", "entry", "render"], cwd=ROOT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.5)
+        write_site(host / "sites.d", "cpus: 8", "cpus: 16")
+    assert waiting.wait(30) == OK
+    assert live(host)["Test_Entry"]["attrs/[GLIDEIN_CPUS]/@value"] == "16"
+
+
+def test_diff_is_what_render_does(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "sites.d" / "test.yaml").unlink()
+    assert main(["entry", "diff"]) == OK
+    assert "changed: Test_Entry\n  enabled: 'True' -> 'False'\n" in capsys.readouterr().out
+
+
+def test_enable_of_an_entry_without_site_file_is_refused(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "sites.d" / "test.yaml").unlink()
+    main(["entry", "render"])
+    assert main(["entry", "enable", "Test_Entry"]) == REFUSED
+    assert "has left its site file" in capsys.readouterr().err
 
 
 def test_render_of_one_site_leaves_the_files_of_others_alone(host: Path) -> None:
@@ -216,6 +335,7 @@ def test_damaged_state_file_is_named_and_nothing_written(
 def test_every_verb_has_an_answer_in_every_state(verb: str, state: State) -> None:
     for reconfigured in (False, True):
         try:
-            assert isinstance(next_state("e", verb, state, reconfigured=reconfigured), State)
+            found = next_state("e", verb, state, reconfigured=reconfigured, disabled=True)
+            assert isinstance(found, State)
         except EntryError as err:
             assert err.hint

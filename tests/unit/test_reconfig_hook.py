@@ -51,6 +51,22 @@ def test_good_sites_are_rendered_in_silence(host: Path) -> None:
     assert list(files(host)) == ["50-test.xml"]
 
 
+def test_what_is_disabled_by_a_lost_site_file_is_told(host: Path) -> None:
+    write_site(host / "sites.d")
+    write_site(host / "sites.d", "Test_Entry", "Other_Entry", "other")
+    run_hook(host)
+    (host / "sites.d" / "other.yaml").unlink()
+    done = run_hook(host)
+    assert done.returncode == 0
+    assert done.stderr.startswith("gwms-bosco: kept disabled: Other_Entry has left its site file")
+    assert "kept disabled: Other_Entry" in (host / "syslog").read_text()
+
+
+def test_no_sites_at_all_is_silence(host: Path) -> None:
+    done = run_hook(host)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_bad_site_leaves_the_last_good_files_and_one_line(host: Path) -> None:
     write_site(host / "sites.d")
     run_hook(host)
