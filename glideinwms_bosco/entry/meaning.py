@@ -8,22 +8,15 @@ from collections.abc import Iterable
 
 from lxml import etree
 
+from glideinwms_bosco.entry import configuration
 from glideinwms_bosco.entry.configuration import elements
 
 FILES = "files"
 """The list whose order counts, and whose equal keys do not replace each other: the pilot gets each file in turn."""
 
-# Lists whose elements are told apart by a key; the later of two equal keys wins.
-# Source: glideinWMS 3.10 creation/lib/xmlConfig.py and factoryXmlConfig.py, LIST_TAGS.
-LIST_KEYS = {
-    "attrs": "name",
-    "files": "absfname",
-    "allow_frontends": "name",
-    "per_frontends": "name",
-    "submit_attrs": "name",
-    "infosys_refs": "ref",
-    "monitorgroups": "group_name",
-}
+# The lists of an entry, whose elements are told apart by a key; the later of two equal keys wins.
+_ENTRY_LISTS = ("attrs", FILES, "allow_frontends", "per_frontends", "submit_attrs", "infosys_refs", "monitorgroups")
+LIST_KEYS = {tag: configuration.LIST_KEYS[tag][0] for tag in _ENTRY_LISTS}
 
 Meaning = dict[str, str]
 """Path of each value to the value: `attrs[GLIDEIN_CPUS]/@value` -> `16`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from glideinwms_bosco.errors import Problem, SiteFileError
 from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
@@ -29,6 +31,15 @@ entries:
     memory_mb: 16000
     walltime: 48h
 """
+
+
+def use_host_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the folders of an installed host below `folder` and point the command at them; returns `folder`."""
+    for variable, name in (("SITES", "sites.d"), ("CONFIG_D", "config.d"), ("STATE", "state")):
+        (folder / name).mkdir()
+        monkeypatch.setenv(f"GWMS_BOSCO_{variable}", str(folder / name))
+    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
+    return folder
 
 
 def write_site(folder: Path, old: str = "", new: str = "", name: str = "test") -> Path:

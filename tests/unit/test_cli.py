@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from glideinwms_bosco.cli.main import build_parser, main
-from tests.unit.site_text import HOST_KEY, write_site
+from tests.unit.site_text import HOST_KEY, use_host_folders, write_site
 
 OK, REFUSED, USAGE, REMOTE = range(4)
 ROOT = Path(__file__).parents[2]
@@ -23,11 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of an installed host, below a temporary one."""
-    for variable, name in (("SITES", "sites.d"), ("CONFIG_D", "config.d"), ("STATE", "state")):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"GWMS_BOSCO_{variable}", str(tmp_path / name))
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
-    return tmp_path
+    return use_host_folders(tmp_path, monkeypatch)
 
 
 def add_site(host: Path, old: str = "", new: str = "", name: str = "test") -> Path:

@@ -17,7 +17,7 @@ from glideinwms_bosco.entry.lifecycle import VERBS, State, next_state
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
 from glideinwms_bosco.entry.state_file import load_states, locked
 from glideinwms_bosco.errors import EntryError
-from tests.unit.site_text import write_site
+from tests.unit.site_text import use_host_folders, write_site
 
 OK, REFUSED, USAGE = range(3)
 ROOT = Path(__file__).parents[2]
@@ -25,10 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable, name in (("SITES", "sites.d"), ("CONFIG_D", "config.d"), ("STATE", "state")):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"GWMS_BOSCO_{variable}", str(tmp_path / name))
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
+    use_host_folders(tmp_path, monkeypatch)
     write_site(tmp_path / "sites.d")
     write_site(tmp_path / "sites.d", "Test_Entry", "Other_Entry", "other")
     assert main(["entry", "render"]) == OK

@@ -9,17 +9,14 @@ from pathlib import Path
 import pytest
 
 from glideinwms_bosco.cli.main import main
-from tests.unit.site_text import write_site
+from tests.unit.site_text import use_host_folders, write_site
 
 OK, REFUSED, USAGE = range(3)
 
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable, name in (("SITES", "sites.d"), ("CONFIG_D", "config.d"), ("STATE", "state")):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"GWMS_BOSCO_{variable}", str(tmp_path / name))
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
+    use_host_folders(tmp_path, monkeypatch)
     write_site(tmp_path / "sites.d")
     assert main(["entry", "render"]) == OK
     return tmp_path
