@@ -170,3 +170,49 @@ class TestJobError(RemoteError):
 
 class ScheddError(RemoteError):
     """The local schedd cannot be asked or refuses the job."""
+
+
+class DriftError(RemoteError):
+    """An installed version is not what its manifest says."""
+
+
+class BusyError(RemoteError):
+    """Another operator works on the account, or jobs still need what should go."""
+
+
+class ThrottledError(RemoteError):
+    """The host turns connections away, or our own limit for it is used up."""
+
+
+class WireError(BoscoError):
+    """Bytes of the ssh protocols that do not parse, or a signature that does not verify (room `sshwire`)."""
+
+
+class LinkError(BoscoError):
+    """The connection between broker and relay failed (room `link`)."""
+
+    exit_status = EXIT_REMOTE
+
+
+class BrokerError(BoscoError):
+    """The key broker cannot do what was asked (room `broker`)."""
+
+
+class PolicyFileError(FileProblemsError, BrokerError):
+    """The broker's policy file has problems."""
+
+
+class KeyBackendError(BrokerError):
+    """A key cannot be loaded, or its backend does not sign."""
+
+
+class AuditError(BrokerError):
+    """The audit log cannot be written, or it was tampered with."""
+
+
+class RelayError(BoscoError):
+    """The factory's relay cannot do what was asked (room `relay`)."""
+
+
+class RelayFileError(FileProblemsError, RelayError):
+    """relay.conf has problems."""
