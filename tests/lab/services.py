@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Callable
 
-from tests.lab import condor_pool, factory, gridengine, slurm, sshd
+from tests.lab import condor_pool, factory, firewall, gridengine, slurm, sshd
 from tests.lab.host import Host
 from tests.lab.settings import WORKERS
 from tests.lab.steps import Steps, together
@@ -22,6 +22,9 @@ DAEMONS: dict[str, tuple[str, ...]] = {
     "login-condor": (condor_pool.PID_FILE, sshd.PID_FILE),
     "login-sge": (*gridengine.PID_FILES, sshd.PID_FILE),
     "login-old": (sshd.PID_FILE,),
+    "login-oldest": (sshd.PID_FILE,),
+    "frontend": (),
+    "frontend2": (),
 }
 # extra host -> what runs there beside sshd
 _BATCH_SYSTEMS: dict[str, Callable[[Host], None]] = {
@@ -60,13 +63,17 @@ def start_base(hosts: Mapping[str, Host], steps: Steps) -> None:
 
 
 def start_extra(host: Host, factory_host: Host, steps: Steps) -> None:
-    """Start sshd and the batch system, if there is one, of an extra host.
+    """Start the firewall, sshd and the batch system of an extra host, as far as it has them.
 
     Raises:
         LabError: a step failed.
     """
-    with steps.step("sshd"):
-        sshd.start(host, sshd.public_keys(factory_host))
+    if host.spec.closed:
+        with steps.step("firewall"):
+            firewall.close(host)
+    if host.spec.accounts:
+        with steps.step("sshd"):
+            sshd.start(host, sshd.public_keys(factory_host))
     if host.name in _BATCH_SYSTEMS:
         with steps.step("batch system"):
             _BATCH_SYSTEMS[host.name](host)

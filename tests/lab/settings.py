@@ -64,6 +64,7 @@ _FULL = (
     *_ANY_HOST,
     *("condor", "slurmctld", "slurmd", "slurm-client", "munge"),
     *("python3-yaml", "python3-lxml", "python3-jsonschema", "python3-pyelftools", "python3-rich"),
+    "python3-cryptography",
     *("patchelf", "libxml-simple-perl", "libfaketime", "rsync", "squid", "proxychains4", "bubblewrap", "nftables"),
     *("netcat-openbsd", "ca-certificates", "strace", "socat", "file"),
 )
@@ -79,6 +80,8 @@ _IGNORE_RELEASE_DATE = ('Acquire::Check-Valid-Until "false"',)
 
 GRID_ENGINE_RECIPE = Recipe("gridengine", "trixie", _GRID_ENGINE, build_hostname="login-sge")
 OLD_RECIPE = Recipe("bookworm", "bookworm", _ANY_HOST)
+# OpenSSH 8.4, before session-bind; Python 3.9; glibc 2.31.
+OLDEST_RECIPE = Recipe("bullseye", "bullseye", _ANY_HOST)
 PROFILES: dict[str, Recipe] = {
     "trixie": Recipe("trixie", "trixie", _FULL, without=("condor",)),
     "next": Recipe("next", "forky", _FULL, apt_options=_IGNORE_RELEASE_DATE, without=("condor",)),
@@ -110,6 +113,7 @@ class HostSpec:
         gateway: default route, or empty.
         accounts: pilot accounts that may log in with the factory's key of the same name.
         old_sshd: OpenSSH < 9.8, which knows no PerSourcePenalties.
+        closed: a firewall lets nothing in but answers, as at a VO's frontend.
     """
 
     links: tuple[Link, ...]
@@ -119,6 +123,7 @@ class HostSpec:
     gateway: str = ""
     accounts: tuple[str, ...] = ()
     old_sshd: bool = False
+    closed: bool = False
 
 
 BASE_HOSTS: dict[str, HostSpec] = {
@@ -137,6 +142,11 @@ EXTRA_HOSTS: dict[str, HostSpec] = {
     "login-condor": HostSpec((Link("eth0", OUTER, "10.77.0.21"),), accounts=("pilot",)),
     "login-sge": HostSpec((Link("eth0", OUTER, "10.77.0.22"),), recipe=GRID_ENGINE_RECIPE, accounts=("pilot",)),
     "login-old": HostSpec((Link("eth0", OUTER, "10.77.0.23"),), recipe=OLD_RECIPE, accounts=("pilot",), old_sshd=True),
+    "login-oldest": HostSpec(
+        (Link("eth0", OUTER, "10.77.0.24"),), recipe=OLDEST_RECIPE, accounts=("pilot",), old_sshd=True
+    ),
+    "frontend": HostSpec((Link("eth0", OUTER, "10.77.0.40"),), has_htcondor=False, closed=True),
+    "frontend2": HostSpec((Link("eth0", OUTER, "10.77.0.41"),), has_htcondor=False, closed=True),
 }
 HOSTS = {**BASE_HOSTS, **EXTRA_HOSTS}
 WORKERS = ("worker1", "worker2")
