@@ -11,8 +11,8 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -35,6 +35,7 @@ _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 # A leading '-' would be an option of ssh; '@', '%', blanks and quotes have a meaning in ssh_config.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _KEY_TYPE = re.compile(r"[a-z0-9][a-z0-9@.-]{2,63}")
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 # '"' and '\' end or escape a quoted ssh_config word, '${' is expanded in IdentityFile and cannot be escaped.
 _UNQUOTABLE = re.compile(r'[\x00-\x1f\x7f"\\]|\$\{')
 
@@ -103,6 +104,34 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class AgentKey:
+    """A key that never comes here: an agent's socket signs with it.
+
+    Attributes:
+        socket: of the agent.
+        public_file: the public half, which says what to ask the agent for.
+        certificate_file: a certificate for it, if the site wants one.
+        tap: program that proves the destination for an ssh client older than session-bind (OpenSSH < 8.9), or None.
+
+    Raises:
+        RemoteError: when a path cannot be written into ssh_config.
+    """
+
+    socket: Path
+    public_file: Path
+    certificate_file: Optional[Path] = None
+    tap: Optional[Path] = None
+
+    def __post_init__(self) -> None:
+        for path in (self.socket, self.public_file, self.certificate_file, self.tap):
+            if path is not None:
+                _check_path(path)
+        # A shell starts a ProxyCommand.
+        if self.tap is not None and not all(_PLAIN_PATH.fullmatch(str(path)) for path in (self.tap, self.socket)):
+            raise RemoteError(f"path of the tap or its socket cannot be used: {self.tap} {self.socket}")
+
+
+@dataclass(frozen=True)
 class Connection:
     """The way to one login node.
 
@@ -111,6 +140,8 @@ class Connection:
         jumps: hosts to go through, the first is reached directly.
         key_file: private key, or public key whose private half is in the agent (absolute path);
             None takes whatever the caller's agent (SSH_AUTH_SOCK) offers.
+        agent_keys: in place of `key_file`, a key for the login node and for each jump host that has one of its own;
+            nothing else is offered to any hop.
 
     Raises:
         RemoteError: when the key file's path cannot be written into ssh_config, or there are too many jumps.
@@ -119,18 +150,21 @@ class Connection:
     login: Endpoint
     jumps: tuple[Endpoint, ...] = ()
     key_file: Optional[Path] = None
+    agent_keys: Mapping[Endpoint, AgentKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.jumps) > MAX_JUMPS:
             raise RemoteError(f"{len(self.jumps)} jump hosts before {self.login.host}: more than {MAX_JUMPS}")
-        if self.key_file is None:
-            return
-        path = str(self.key_file)
-        if not self.key_file.is_absolute() or len(path) > MAX_PATH_CHARS or _UNQUOTABLE.search(path):
-            raise RemoteError(
-                f"key file path cannot be used: {path[:120]!r}",
-                "give an absolute path without control characters, quotes, backslashes and '${'",
-            )
+        if self.key_file is not None:
+            _check_path(self.key_file)
+
+
+def _check_path(path: Path) -> None:
+    if not path.is_absolute() or len(str(path)) > MAX_PATH_CHARS or _UNQUOTABLE.search(str(path)):
+        raise RemoteError(
+            f"key file path cannot be used: {str(path)[:120]!r}",
+            "give an absolute path without control characters, quotes, backslashes and '${'",
+        )
 
 
 def bracketed(host: str) -> str:
@@ -164,7 +198,22 @@ def quote_path(path: Path) -> str:
     return '"' + str(path).replace("%", "%%") + '"'
 
 
+def _agent_identity(hop: Endpoint, key: Optional[AgentKey]) -> list[str]:
+    if key is None:
+        return []
+    lines = [f"IdentityAgent {quote_path(key.socket)}", "IdentitiesOnly yes"]
+    lines.append(f"IdentityFile {quote_path(key.public_file)}")
+    if key.certificate_file is not None:
+        lines.append(f"CertificateFile {quote_path(key.certificate_file)}")
+    if key.tap is not None:
+        # The tap finds the jump host in the factory's own configuration: ProxyCommand and ProxyJump exclude each other.
+        lines.append(f"ProxyCommand {key.tap} %h %p {key.socket} {hop.user}@{hop.host}")
+    return lines
+
+
 def _identity(connection: Connection) -> Sequence[str]:
+    if connection.agent_keys:
+        return ()
     if connection.key_file is None:
         # 'none' keeps ssh from trying ~/.ssh/id_* beside the agent.
         return ("IdentityFile none",)
@@ -190,8 +239,9 @@ _COMMON = (
     "RequestTTY no",
     "EscapeChar none",
     "Tunnel no",
-    # INFO is the least that prints the fingerprint of an unexpected host key.
-    "LogLevel INFO",
+    # INFO is the least that prints the fingerprint of an unexpected host key; VERBOSE (seen with 10.0) also tells a
+    # server that does not let this host in at all from one that ends the login.
+    "LogLevel VERBOSE",
     "ConnectionAttempts 1",
     f"ConnectTimeout {CONNECT_TIMEOUT_S}",
     f"ServerAliveInterval {ALIVE_INTERVAL_S}",
@@ -214,7 +264,13 @@ def render_ssh_config(connection: Connection, known_hosts: Path) -> str:
     for number, hop in enumerate(hops, start=1):
         alias = LOGIN_ALIAS if number == len(hops) else f"gwms-bosco-jump{number}"
         lines += [f"Host {alias}", f"  HostName {hop.host}", f"  Port {hop.port}", f"  User {hop.user}"]
-        lines += [f"  ProxyJump {previous or 'none'}", ""]
+        key = connection.agent_keys.get(hop)
+        lines += [f"  {line}" for line in _agent_identity(hop, key)]
+        if key is None or key.tap is None:
+            lines.append(f"  ProxyJump {previous or 'none'}")
+        if connection.agent_keys and key is None:
+            lines += ["  IdentityAgent none", "  IdentityFile none"]
+        lines.append("")
         previous = alias
     lines += ["Host *", f"  UserKnownHostsFile {quote_path(known_hosts)}"]
     lines += [f"  {line}" for line in (*_identity(connection), *_COMMON)]

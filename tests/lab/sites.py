@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from tests.lab.lab import Lab
 from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of
+from tests.lab.settings import KEYS
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class LabSite:
         """Take the site file away: two files cannot pin different keys for one host."""
         lab.run("factory", ["rm", "-f", f"/etc/gwms-bosco/sites.d/{self.name}.yaml"])
 
-    def deploy(self, lab: Lab, *options: str) -> dict[str, Any]:
+    def deploy(self, lab: Lab, *options: str, key: str = key_of("pilot")) -> dict[str, Any]:
         """Deploy the site's bundle; the report."""
-        done = gwms_bosco(lab, "remote", "deploy", self.name, "--key", key_of("pilot"), "--json", *options)
+        done = gwms_bosco(lab, "remote", "deploy", self.name, "--key", key, "--json", *options)
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 
@@ -64,8 +65,13 @@ class LabSite:
 
 
 def run_test(lab: Lab, account: str, *options: str, key: str = "pilot", timeout_s: int = 180) -> dict[str, Any]:
-    """`remote test --json` for `SITE[:ACCOUNT]`; the result with its exit status as `status`."""
-    argv = ["remote", "test", account, "--key", key_of(key), "--json", "--timeout", str(timeout_s), *options]
+    """`remote test --json` for `SITE[:ACCOUNT]`; the result with its exit status as `status`.
+
+    Args:
+        key: name of one of the factory's keys, or anything else that `--key` takes.
+    """
+    key_option = key_of(key) if key in KEYS else key
+    argv = ["remote", "test", account, "--key", key_option, "--json", "--timeout", str(timeout_s), *options]
     done = gwms_bosco(lab, *argv, check=False, timeout=timeout_s + 60.0)
     result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"passed": False, "stderr": done.stderr}
     return {**result, "status": done.returncode}

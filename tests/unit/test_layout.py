@@ -26,7 +26,10 @@ MAY_IMPORT = {
     "link": {"sshwire"},
     "broker": {"link", "sshwire"},
     "relay": {"link", "sshwire"},
-    "cli": {"site", "batch", "entry", "bundle", "siteconf", "pilot", "webproxy", "egress", "remote", "broker", "relay"},
+    "cli": {
+        *("site", "batch", "entry", "bundle", "siteconf", "pilot", "webproxy", "egress", "remote"),
+        *("broker", "relay", "link", "sshwire"),
+    },
 }
 OPEN_TO_ALL = {"errors", "atomic"}
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which certificates are out: made anew in time for `cert+sign`, made on request for `issue`, and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+from glideinwms_bosco.broker.certificates import CertificateMaker, CertificateTerms, IssuedCertificates, SerialNumbers
+from glideinwms_bosco.broker.keyring import KeyRing
+from glideinwms_bosco.broker.policy_model import CertificatePolicy, Factory, Handle, KeyedPolicy
+from glideinwms_bosco.errors import KeyBackendError
+from glideinwms_bosco.sshwire.certificate import Certificate
+from glideinwms_bosco.sshwire.keys import PublicKey
+
+LOG = logging.getLogger("gwms-ssh-broker")
+
+CERT_SIGN = "cert+sign"
+ISSUE = "issue"
+RENEW_AT = 0.5
+"""Part of a certificate's life after which the next one is offered."""
+RETRY_S = 15.0
+"""Between two tries of a CA that does not sign."""
+
+
+class Certified:
+    """Certificates of all handles.
+
+    Args:
+        folder: private, for ssh-keygen.
+    """
+
+    def __init__(self, folder: Path, ring: KeyRing) -> None:
+        self._folder = folder
+        self._ring = ring
+        self._serials = SerialNumbers()
+        self._issued = IssuedCertificates()
+        self._offered: dict[tuple[str, str], Certificate] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
+
+    def by_handle(self) -> Mapping[str, Sequence[Certificate]]:
+        """Certificates that may stand in a request."""
+        return self._issued.by_handle()
+
+    def offered(self, handle: Handle, factory: str, now: float) -> Optional[Certificate]:
+        """The certificate that a factory should use, if there is a valid one."""
+        certificate = self._offered.get((handle.handle, factory))
+        return certificate if certificate is not None and now < certificate.valid_before else None
+
+    async def renew(self, keyed: KeyedPolicy, now: float) -> bool:
+        """Make the certificates that are due, and take over those that come with a key from outside.
+
+        Returns:
+            Whether a factory has to be told.
+        """
+        self._issued.keep_only(list(keyed.handles))
+        wanted = {(handle.handle, name) for handle in keyed.handles.values() for name in handle.entry.factories}
+        self._offered = {key: certificate for key, certificate in self._offered.items() if key in wanted}
+        # All at once: a CA whose token hangs must not make the certificates of others late.
+        renewals = [
+            self._renew(handle, keyed.policy.factories[name], now)
+            for handle in keyed.handles.values()
+            for name in handle.entry.factories
+            if handle.entry.enabled
+        ]
+        return any(await asyncio.gather(*renewals))
+
+    async def issue(self, handle: Handle, factory: Factory, key: PublicKey) -> Certificate:
+        """Certify a key of the relay.
+
+        Raises:
+            KeyBackendError: no certificate.
+        """
+        if handle.entry.cert is None or handle.entry.cert.mode != ISSUE:
+            raise KeyBackendError(f"{handle.entry.name} issues no certificates")
+        return await self._make(handle, factory, handle.entry.cert, key)
+
+    async def _renew(self, handle: Handle, factory: Factory, now: float) -> bool:
+        slot = (handle.handle, factory.name)
+        last = self._offered.get(slot)
+        policy = handle.entry.cert
+        if policy is not None and policy.mode == CERT_SIGN:
+            due = last is None or now >= last.valid_before - policy.ttl_s * (1 - RENEW_AT)
+            if not due or now < self._not_before.get(slot, 0.0):
+                return False
+            certificate = await self._certify(handle, factory, policy, now)
+        else:
+            backend = self._ring.backend(handle.entry.key)
+            certificate = backend.certificate if backend else None
+        if certificate is None or (last is not None and certificate.blob == last.blob):
+            return False
+        self._offered[slot] = certificate
+        self._issued.add(handle.handle, certificate, now)
+        return True
+
+    async def _certify(
+        self, handle: Handle, factory: Factory, policy: CertificatePolicy, now: float
+    ) -> Optional[Certificate]:
+        slot = (handle.handle, factory.name)
+        try:
+            certificate = await self._make(handle, factory, policy, handle.public_key)
+        except KeyBackendError as err:
+            if slot not in self._not_before:
+                LOG.error("%s: %s", handle.entry.name, err)
+            self._not_before[slot] = now + RETRY_S
+            return None
+        self._not_before.pop(slot, None)
+        return certificate
+
+    async def _make(self, handle: Handle, factory: Factory, policy: CertificatePolicy, key: PublicKey) -> Certificate:
+        backend = self._ring.backend(policy.ca)
+        if backend is None or backend.public_key is None or backend.trouble:
+            raise KeyBackendError(f"its CA: {backend.trouble if backend else 'there is no backend'}")
+        maker = CertificateMaker(self._folder, backend.agent_socket, backend.public_key, self._serials)
+        terms = CertificateTerms(
+            policy.principals,
+            policy.ttl_s,
+            policy.force_command,
+            factory.source_addresses if policy.source_address else (),
+        )
+        return await maker.certify(key, terms, f"gwms:{handle.entry.name}:{handle.purpose}:{factory.name}")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backends of all keys that a policy names; those that a new policy still names are not touched by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from glideinwms_bosco.broker.backends.make import make_backend
+from glideinwms_bosco.broker.backends.model import KeyBackend
+from glideinwms_bosco.broker.policy_model import KeySource, Policy
+from glideinwms_bosco.errors import KeyBackendError
+from glideinwms_bosco.sshwire.keys import PublicKey
+
+LOG = logging.getLogger("gwms-ssh-broker")
+
+Make = Callable[[str, KeySource, Path], KeyBackend]
+
+
+class KeyRing:
+    """Backends by what the policy says about their key: an entry's own, or a CA's, which entries may share.
+
+    Args:
+        folder: private; each backend gets a folder below it.
+        make: makes a backend that is not started.
+    """
+
+    def __init__(self, folder: Path, make: Make = make_backend) -> None:
+        self._folder = folder
+        self._make = make
+        self._backends: dict[KeySource, KeyBackend] = {}
+        self._count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def backend(self, source: KeySource) -> Optional[KeyBackend]:
+        """The backend of a key; None when it is not (or not any more) in use."""
+        return self._backends.get(source)
+
+    def public_keys(self, policy: Policy) -> dict[str, PublicKey]:
+        """Entry name -> public key, of entries whose key is known."""
+        known: dict[str, PublicKey] = {}
+        for name, entry in policy.entries.items():
+            backend = self._backends.get(entry.key)
+            if backend is not None and backend.public_key is not None:
+                known[name] = backend.public_key
+        return known
+
+    @property
+    def starting(self) -> bool:
+        """Whether a backend is still at its first try."""
+        return bool(self._tasks)
+
+    def use(self, policy: Policy) -> None:
+        """Begin to start what the policy names and to end what it does not name; waits for nothing.
+
+        A backend that could not do its work begins anew: an administrator who has mended its key reloads.
+        """
+        wanted = _sources(policy)
+        for source, backend in list(self._backends.items()):
+            if source not in wanted or (backend.trouble and not self.starting):
+                self._begin(self._backends.pop(source).close())
+        for source, name in wanted.items():
+            if source in self._backends:
+                continue
+            self._count += 1
+            try:
+                backend = self._make(name, source, self._folder / str(self._count))
+            except KeyBackendError as err:
+                LOG.error("%s", err)
+                continue
+            self._backends[source] = backend
+            self._begin(backend.start())
+
+    async def close(self) -> None:
+        """End all backends."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        backends, self._backends = list(self._backends.values()), {}
+        await asyncio.gather(*(backend.close() for backend in backends), return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            LOG.error("a key backend failed: %s", task.exception(), exc_info=task.exception())
+
+
+def _sources(policy: Policy) -> Mapping[KeySource, str]:
+    """Keys that are needed, and what their backend is called in the log. A disabled entry's key is not loaded."""
+    found: dict[KeySource, str] = {}
+    for name, entry in policy.entries.items():
+        if entry.enabled:
+            found.setdefault(entry.key, name)
+            if entry.cert is not None:
+                found.setdefault(entry.cert.ca, f"{name}'s CA")
+    return found

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of `gwms-ssh-relay VERB`: the factory's relay for signatures of frontends' brokers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from glideinwms_bosco import __version__
+from glideinwms_bosco.cli import output
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, UsageError
+from glideinwms_bosco.relay.client_conf import sends_session_bind
+from glideinwms_bosco.relay.conf import RelayConf, conf_path, load_conf, read_conf
+from glideinwms_bosco.relay.service import STATUS_EVERY_S, Relay, identity_files, new_identity, ssh_version
+from glideinwms_bosco.relay.status_query import clock, status_file
+
+_LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+_STALE_AFTER_S = 3 * STATUS_EVERY_S
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="gwms-ssh-relay", description=__doc__.partition(":")[2].strip())
+    parser.add_argument("--version", action="version", version=f"gwms-ssh-relay {__version__}")
+    parser.add_argument("--conf", metavar="FILE", help="relay.conf to use (default: /etc/gwms-ssh-relay/relay.conf)")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    _add(verbs, "run", _run, "serve until SIGTERM; SIGHUP reads relay.conf again")
+    _add(verbs, "init", _init, "make the relay's key and print what frontends need to know of it").add_argument(
+        "--host", metavar="NAME", help="name by which brokers reach this host (default: HOST)", default="HOST"
+    )
+    _add(verbs, "check", _check, "check relay.conf and what it needs on this host")
+    for name, run, what in (
+        ("status", _status, "show brokers and what the running relay knows of them"),
+        ("handles", _handles, "show the handles that brokers offer"),
+    ):
+        _add(verbs, name, run, what).add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; every error becomes one line and an exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except BoscoError as error:
+        for line in [str(problem) for problem in error.problems] or [f"gwms-ssh-relay: error: {error}"]:
+            print(output.printable(line), file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"gwms-ssh-relay: error: {output.printable(what)}{error.strerror or error}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def _run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
+    asyncio.run(_serve(conf_path(args.conf)))
+    return EXIT_OK
+
+
+async def _serve(path: Path) -> None:
+    relay = Relay(load_conf(path))
+    loop = asyncio.get_running_loop()
+    ending, reloading = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, reloading.set)
+    reloader = asyncio.ensure_future(_reload_when_asked(relay, path, reloading))
+    try:
+        await relay.start()
+        await ending.wait()
+    finally:
+        reloader.cancel()
+        await relay.stop()
+
+
+async def _reload_when_asked(relay: Relay, path: Path, asked: asyncio.Event) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await relay.reload(load_conf(path))
+        except BoscoError as error:
+            logging.error("relay.conf is not read again, the old one stays: %s", error)
+
+
+def _init(args: argparse.Namespace) -> int:
+    conf = read_conf(conf_path(args.conf))
+    identity = new_identity(conf)
+    print(f"made {identity.key_file} and {identity.cert_file}; the daemon's user must own the key")
+    print(f"pin: {identity.pin}")
+    print("tell it to the frontends' administrators, and publish it in the factory's configuration:")
+    for name, value in (
+        ("GlideFactorySshRelay", f"{args.host}:{conf.port}"),
+        ("GlideFactorySshRelaySPKI", identity.pin),
+    ):
+        print(
+            f'  <attr name="{name}" const="True" glidein_publish="False" job_publish="False" parameter="True" '
+            f'publish="True" type="string" value="{value}"/>'
+        )
+    return EXIT_OK
+
+
+def _check(args: argparse.Namespace) -> int:
+    conf = load_conf(conf_path(args.conf))
+    problems = _host_problems(conf)
+    for problem in problems:
+        print(output.printable(str(problem)), file=sys.stderr)
+    if any(problem.severity == "error" for problem in problems):
+        return EXIT_REFUSED
+    tap = conf.tap == "always" or (conf.tap == "auto" and not sends_session_bind(ssh_version(conf.ssh)))
+    print(
+        f"{conf.file}: {output.counted(len(conf.brokers), 'broker')}, port {conf.port}, pin {identity_files(conf).pin}"
+    )
+    print(f"proof of destination by {'the tap' if tap else 'session-bind'}")
+    return EXIT_OK
+
+
+def _host_problems(conf: RelayConf) -> list[Problem]:
+    problems = []
+
+    def found(field: str, message: str, hint: str, severity: str = "error") -> None:
+        problems.append(Problem(conf.file, 0, field, message, hint, severity))
+
+    programs = (
+        ("remote_gahp", conf.remote_gahp, "install HTCondor, or name its remote_gahp"),
+        ("ssh", conf.ssh, "install the OpenSSH client"),
+        ("shim_dir", conf.shim_dir / "ssh", "make it a link to gwms-ssh-shim"),
+        *((("tap_program", conf.tap_program, "install it, or set tap to never"),) if conf.tap != "never" else ()),
+    )
+    for field, program, hint in programs:
+        if not os.access(program, os.X_OK) or not program.is_file():
+            found(field, f"{program} is not there or cannot be run", hint)
+    try:
+        identity_files(conf)
+    except BoscoError as error:
+        found("identity", error.message, "run: gwms-ssh-relay init")
+    if not conf.socket_dir.parent.is_dir():
+        found("socket_dir", f"{conf.socket_dir.parent} is not there", "make it, or let the service manager do so")
+    for path in conf.ssh_include:
+        if not path.exists():
+            found("ssh_include", f"{path} is not there", "jump hosts are not known until it is", "warning")
+    if not conf.brokers:
+        found("brokers", "is empty", "no frontend can connect", "warning")
+    return problems
+
+
+def _relay_status(args: argparse.Namespace) -> dict[str, Any]:
+    conf = read_conf(conf_path(args.conf))
+    status = status_file(conf.socket_dir)
+    if status is None:
+        raise RelayError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+    age_s = time.time() - float(status.get("updated", 0))
+    if age_s > _STALE_AFTER_S:
+        raise RelayError(f"the relay is gone or hangs: its status is {age_s:.0f} s old", "restart gwms-ssh-relay")
+    if status.get("version") != 1:
+        raise UsageError("status.json is of another release", "restart gwms-ssh-relay")
+    return status
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = _relay_status(args)
+    if args.json:
+        output.print_json(status)
+        return EXIT_OK
+    print(f"relay {status['pin']} on {status['listen']} port {status['port']}, up since {clock(status['started'])}")
+    for side in status["brokers"]:
+        state = f"{side['state']} since {clock(side['since'])}"
+        where = f", {side['address']}, {output.counted(side['handles'], 'handle')}" if side["state"] == "up" else ""
+        print(output.printable(f"{side['name']} ({side['frontend']}): {state}{where}"))
+    return EXIT_OK
+
+
+def _handles(args: argparse.Namespace) -> int:
+    rows = _relay_status(args)["handles"]
+    if args.json:
+        output.print_json(rows)
+        return EXIT_OK
+    for row in rows:
+        last = row["last_deny"]
+        denied = f", last refusal {clock(last['t'])}: {last['code']} {last['reason']}" if last else ""
+        where = f"{row['user']}@{','.join(row['hosts'])}"
+        print(output.printable(f"{row['handle']} {row['purpose']} {where} {row['name']} {row['broker']}{denied}"))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay as a daemon: brokers dial in, offer handles, and sign what the ssh of the factory's user asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Optional
+
+from glideinwms_bosco.errors import LinkError, RelayError
+from glideinwms_bosco.link.channel import LinkConnection
+from glideinwms_bosco.link.connection import Server, listen
+from glideinwms_bosco.link.deny import DenyCode
+from glideinwms_bosco.link.messages import Answer, Deny, Offer, OfferAck, OfferResult, Request
+from glideinwms_bosco.link.tls import Identity, load_identity, make_identity
+from glideinwms_bosco.relay.agent_server import Backend
+from glideinwms_bosco.relay.client_conf import ClientSettings, sends_session_bind
+from glideinwms_bosco.relay.conf import RelayConf
+from glideinwms_bosco.relay.registry import Registry
+from glideinwms_bosco.relay.signing import Signing
+from glideinwms_bosco.relay.socket_folder import SocketFolder
+
+NAME = "gwms-ssh-relay"
+STATUS_EVERY_S = 10.0
+"""status.json is written at each change and at least this often: an older one says that the daemon is gone."""
+# Several changes at once make one write.
+STATUS_SETTLE_S = 0.05
+SSH_VERSION_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def identity_files(conf: RelayConf) -> Identity:
+    """The relay's identity.
+
+    Raises:
+        LinkError: it cannot be read.
+    """
+    base = conf.identity
+    return load_identity(base.with_name(base.name + ".crt"), base.with_name(base.name + ".key"))
+
+
+def new_identity(conf: RelayConf) -> Identity:
+    """Make the relay's key and certificate where relay.conf names them.
+
+    Raises:
+        RelayError: there is one already, or the folder cannot be written.
+    """
+    try:
+        return make_identity(conf.identity.parent, conf.identity.name)
+    except LinkError as err:
+        raise RelayError(err.message, err.hint) from None
+
+
+def ssh_version(ssh: Path) -> str:
+    """What `ssh -V` says.
+
+    Raises:
+        RelayError: the client cannot be run.
+    """
+    try:
+        done = subprocess.run([str(ssh), "-V"], capture_output=True, text=True, timeout=SSH_VERSION_S, check=True)
+    except (OSError, subprocess.SubprocessError) as err:
+        raise RelayError(f"{ssh} -V does not run: {err}", "name the ssh client in relay.conf") from None
+    return done.stderr.strip() or done.stdout.strip()
+
+
+def client_settings(conf: RelayConf) -> ClientSettings:
+    """What every handle's ssh configuration has in common on this host.
+
+    Raises:
+        RelayError: the ssh client cannot be run.
+    """
+    tap = conf.tap == "always" or (conf.tap == "auto" and not sends_session_bind(ssh_version(conf.ssh)))
+    return ClientSettings(conf.socket_dir, conf.ssh_include, conf.tap_program if tap else None)
+
+
+class Relay:
+    """The daemon's parts, wired together. `start` and `stop` are called once each, in one event loop.
+
+    Raises:
+        LinkError: the identity cannot be read.
+        RelayError: a user, group or ssh client of relay.conf is not there.
+    """
+
+    def __init__(self, conf: RelayConf) -> None:
+        self._conf = conf
+        self._identity = identity_files(conf)
+        self._settings = client_settings(conf)
+        self._started = time.time()
+        self._allowed = conf.allowed_uids()
+        self._registry = Registry(conf.brokers, self._started)
+        self._signing = Signing(self._registry, conf.sign_deadline_s)
+        backend = Backend(self._signing.wait_up, self._signing.sign, self._registry.status, self._allows)
+        self._folder = SocketFolder(self._settings, conf.socket_gid(), backend)
+        self._server: Optional[Server] = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._offering = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port brokers dial; useful when relay.conf's port was free to choose."""
+        return self._server.port if self._server else 0
+
+    async def start(self) -> None:
+        """Make the socket folder and listen.
+
+        Raises:
+            RelayError: the folder cannot be used.
+            LinkError: address or identity cannot be used.
+        """
+        self._folder.prepare()
+        conf = self._conf
+        self._server = await listen(
+            conf.listen, conf.port, self._identity, self._registry.known, self._connected, name=NAME
+        )
+        self._write_status()
+        self._spawn(self._keep_status())
+        _log.info("listening on %s port %d, pin %s", conf.listen, self.port, self._identity.pin)
+
+    async def stop(self) -> None:
+        """Close every connection and socket, and remove the files."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        await self._folder.close()
+
+    async def reload(self, conf: RelayConf) -> None:
+        """Take brokers, credential paths and allowed users of a new relay.conf; the rest needs a restart.
+
+        Raises:
+            RelayError: a user is not known on this host; nothing has changed.
+        """
+        self._allowed = conf.allowed_uids()
+        async with self._offering:
+            for side in self._registry.configure(conf.brokers, time.time()):
+                if side.connection is not None:
+                    side.connection.close("not in relay.conf any more")
+                await self._folder.remove(side.handles)
+        self._changed.set()
+        _log.info("relay.conf was read again: %d brokers", len(conf.brokers))
+
+    def status(self) -> dict[str, Any]:
+        """The content of status.json."""
+        handles = []
+        for handle in sorted(self._registry.handles()):
+            row = self._registry.status(handle) or {}
+            handles.append({**row, "connections": self._folder.connections(handle)})
+        return {
+            "version": 1,
+            "pid": os.getpid(),
+            "started": int(self._started),
+            "updated": int(time.time()),
+            "listen": self._conf.listen,
+            "port": self.port,
+            "pin": self._identity.pin,
+            "tap": self._settings.tap_program is not None,
+            "brokers": self._registry.broker_status(),
+            "handles": handles,
+        }
+
+    def _allows(self, uid: int) -> bool:
+        return uid in self._allowed
+
+    def _write_status(self) -> None:
+        self._folder.write_status(self.status())
+
+    async def _keep_status(self) -> None:
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), STATUS_EVERY_S)
+                await asyncio.sleep(STATUS_SETTLE_S)
+            self._changed.clear()
+            self._write_status()
+
+    def _connected(self, connection: LinkConnection) -> None:
+        """Called at a peer's HELLO, before any further frame of it is looked at."""
+        connection.on_request = self._handler(connection)
+        try:
+            before = self._registry.connected(connection, time.time())
+        except RelayError as err:
+            connection.close(err.message)
+            return
+        if before is not None:
+            before.close("replaced by a newer connection of the same broker")
+        _log.info("broker %s (%s) is here, pin %s", connection.peer_name, connection.where, connection.peer_pin)
+        self._spawn(self._watch(connection))
+        self._signing.broker_came()
+        self._changed.set()
+
+    async def _watch(self, connection: LinkConnection) -> None:
+        await connection.wait_closed()
+        if self._registry.lost(connection, time.time()):
+            why = connection.failure or LinkError("closed")
+            _log.warning("broker %s (%s) is gone: %s", connection.peer_name, connection.where, why)
+            self._changed.set()
+
+    def _handler(self, connection: LinkConnection) -> Callable[[Request], Awaitable[Answer]]:
+        async def answer(request: Request) -> Answer:
+            if not isinstance(request, Offer):
+                return Deny(DenyCode.MALFORMED, "a relay signs nothing")
+            async with self._offering:
+                return await self._offered(connection, request)
+
+        return answer
+
+    async def _offered(self, connection: LinkConnection, offer: Offer) -> OfferAck:
+        change = self._registry.offered(connection, offer)
+        for result in change.results:
+            if result.code:
+                _log.warning("handle %s of %s: %d %s", result.handle, connection.peer_name, result.code, result.reason)
+        side = self._registry.sides[connection.peer_pin]
+        served = [(offered, self._registry.siblings(offered)) for offered in side.handles.values()]
+        failed = await self._folder.serve(served)
+        await self._folder.remove(change.removed)
+        self._changed.set()
+        _log.info("broker %s offers %d handles", connection.peer_name, len(served))
+        return OfferAck(
+            tuple(
+                OfferResult(result.handle, DenyCode.INTERNAL, failed[result.handle])
+                if result.handle in failed
+                else result
+                for result in change.results
+            )
+        )
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
