@@ -69,7 +69,11 @@ class Relay:
 
     def admit(self, *brokers: Broker) -> None:
         """Put exactly these brokers into relay.conf and have it read again."""
-        _write_conf(self.lab, [broker.conf_block() for broker in brokers])
+        self.write_conf([broker.conf_block() for broker in brokers])
+
+    def write_conf(self, blocks: list[dict[str, Any]]) -> None:
+        """Put exactly these blocks of brokers into relay.conf and have it read again."""
+        _write_conf(self.lab, blocks)
         if self.daemon.alive():
             self.daemon.signal("HUP")
 
@@ -102,6 +106,7 @@ def start_relay(lab: Lab) -> Relay:
     """Install and start the relay on the factory, and point HTCondor at its gahp launcher."""
     _install(lab, "factory", _FACTORY_PROGRAMS)
     _add_user(lab, "factory", RELAY_USER, FACTORY_USER)
+    lab.run("factory", ["rm", "-rf", RELAY_DIR])  # of another test module
     lab.run("factory", ["install", "-d", "-o", RELAY_USER, "-m", "0755", RELAY_DIR])
     lab.run("factory", ["install", "-d", "-o", RELAY_USER, "-g", FACTORY_USER, "-m", "0750", SOCKETS])
     lab.run("factory", ["install", "-d", "-m", "0755", "/var/lib/gwms-factory", CREDENTIALS])
@@ -211,6 +216,7 @@ def start_broker(lab: Lab, relay: Relay, host: str, vo: str) -> Broker:
     _install(lab, host, _FRONTEND_PROGRAMS)
     _add_user(lab, host, BROKER_USER)
     for path in (BROKER_DIR, "/var/lib/gwms-ssh-broker", "/var/log/gwms-ssh-broker"):
+        lab.run(host, ["rm", "-rf", path])  # of another test module
         lab.run(host, ["install", "-d", "-o", BROKER_USER, "-g", BROKER_USER, "-m", "0750", path])
     made = lab.run(host, ["gwms-ssh-broker", "init"], user=BROKER_USER).stdout
     daemon = Daemon(lab, host, BROKER_USER, "broker", ["gwms-ssh-broker", "run"])
