@@ -116,6 +116,10 @@ class EntryFileError(FileProblemsError, EntryError):
     """A file of a factory configuration cannot be read as entry XML."""
 
 
+class PilotError(BoscoError):
+    """What pilots bring along cannot be packed or written (room `pilot`)."""
+
+
 class BundleError(BoscoError):
     """A bundle cannot be built or read (room `bundle`)."""
 

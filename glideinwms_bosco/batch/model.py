@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
+from glideinwms_bosco.batch.probing import Answer, BatchFacts, JobPlan, JobState, Question
 from glideinwms_bosco.errors import BatchError
 
 
@@ -62,9 +63,46 @@ class BatchSystem:
     """blahp divides the wall time by this and drops the rest; 59 s of minutes would become 0, no limit at all."""
     options: ClassVar[Mapping[str, str]] = {}
     """constraint, reservation and qos as an option of the submit command; what is missing cannot be asked for."""
+    own_jobs: ClassVar[tuple[str, ...]]
+    """Command that lists the jobs of `{user}` that have not ended."""
+    own_job_line: ClassVar[re.Pattern[str]]
+    """A line of its output that stands for a job, whole: `id`, and `state` where the command shows ended jobs too."""
+    own_jobs_noise: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
+    """Other lines that it prints."""
+    ended_states: ClassVar[tuple[str, ...]] = ()
     extra_arg: ClassVar[str]
     """Regular expression one extra argument must match."""
     extra_arg_example: ClassVar[str]
+    needs_shared_home: ClassVar[bool] = True
+    """Whether a job finds what blahp has prepared only if the login node's home is there on the worker too."""
+
+    status_needs_python: ClassVar[bool] = True
+    """Whether HTCondor's status script for it is written in Python."""
+
+    def probe_queue_names(self, queue: str) -> tuple[str, ...]:
+        """The queues that a request's `queue` names, as `BatchFacts` does; those of another server are left out."""
+        return tuple(name.partition("@")[0] for name in queue.split(","))
+
+    def probe_questions(self, user: str, requests: Sequence[ResourceRequest]) -> tuple[Question, ...]:
+        """What to ask on the login node, as this account and for these requests."""
+        raise NotImplementedError
+
+    def probe_facts(self, answers: Mapping[str, Answer], groups: Sequence[str]) -> BatchFacts:
+        """What the answers to `probe_questions` say; never raises for what they hold.
+
+        Args:
+            answers: by the key of their question.
+            groups: of the account.
+        """
+        raise NotImplementedError
+
+    def probe_job(self, request: ResourceRequest) -> JobPlan:
+        """A job of one CPU and some minutes, put where the request says."""
+        raise NotImplementedError
+
+    def probe_job_state(self, lines: Sequence[str]) -> JobState:
+        """What the last answer of `JobPlan.state` says of the job's end, or of what it waits for."""
+        raise NotImplementedError
 
     def findings(self, request: ResourceRequest) -> tuple[Finding, ...]:
         """Everything of the request that this batch system cannot express."""
@@ -80,6 +118,39 @@ class BatchSystem:
             if finding.severity == "error":
                 raise BatchError(f"{finding.field}: {finding.message}", finding.hint)
         return (*self._size(request), *self._limits(request), *self._where(request))
+
+    def own_jobs_command(self, user: str, bin_path: Optional[str], settings: Mapping[str, str]) -> tuple[str, ...]:
+        """The argv that lists the account's own jobs on its login host.
+
+        Args:
+            user: the account's user name.
+            bin_path: directory of the batch commands; None: the login shell finds them.
+            settings: the site's further keys of blah.config, for batch systems that need them.
+        """
+        del settings
+        name, *rest = (word.format(user=user) for word in self.own_jobs)
+        return (f"{bin_path}/{name}" if bin_path else name, *rest)
+
+    def parse_own_jobs(self, status: int, text: str) -> tuple[str, ...]:
+        """Ids of the jobs that have not ended, in the order of the batch system.
+
+        Args:
+            status: exit status of the command.
+            text: what it printed, stdout and stderr.
+
+        Raises:
+            BatchError: the batch system gave no answer, or one that is not understood.
+        """
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        wrong = [line for line in lines if not self._is_known(line)]
+        if wrong or (status != 0 and not lines):
+            said = wrong[0][:120] if wrong else f"exit status {status}"
+            raise BatchError(f"{self.own_jobs[0]} does not list the jobs: {said}", "look at the batch system there")
+        found = (self.own_job_line.fullmatch(line) for line in lines)
+        return tuple(job["id"] for job in found if job and job.groupdict().get("state") not in self.ended_states)
+
+    def _is_known(self, line: str) -> bool:
+        return bool(self.own_job_line.fullmatch(line) or self.own_jobs_noise.fullmatch(line))
 
     def _common_findings(self, request: ResourceRequest) -> Iterator[Finding]:
         for arg in request.extra_args:

@@ -3,6 +3,7 @@
 
 from glideinwms_bosco.bundle.archive import load_bundle
 from glideinwms_bosco.bundle.build import build_bundle
+from glideinwms_bosco.bundle.extra import ExtraFile
 from glideinwms_bosco.bundle.manifest import BundleFile, FileEntry, LinkEntry, Manifest, Repair
 from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.bundle.request import BundleRequest, site_request
@@ -12,6 +13,7 @@ __all__ = [
     "Bundle",
     "BundleFile",
     "BundleRequest",
+    "ExtraFile",
     "FileEntry",
     "HTCondorSource",
     "LinkEntry",

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Callable, Optional
@@ -12,6 +11,7 @@ from typing import Callable, Optional
 from glideinwms_bosco.bundle import repairs, settings
 from glideinwms_bosco.bundle.download import open_tarball
 from glideinwms_bosco.bundle.elf import ElfInfo, common_machine, highest_glibc, read_elf
+from glideinwms_bosco.bundle.extra import ExtraFile
 from glideinwms_bosco.bundle.layout import (
     BINARIES,
     BLAH_CONFIG,
@@ -19,25 +19,30 @@ from glideinwms_bosco.bundle.layout import (
     CONF_PATH,
     EXECUTABLE,
     FT_GAHP_CONFIG_PATH,
-    HTCONDOR_SONAMES,
     LAUNCHER,
     LAYOUTS,
-    LIBRARY_DIRS,
     PLAIN,
     SCRIPT_DIRS,
 )
-from glideinwms_bosco.bundle.manifest import FORMAT_VERSION, BundleFile, LinkEntry, Manifest, Repair, tree_digest
+from glideinwms_bosco.bundle.manifest import (
+    FORMAT_VERSION,
+    BundleFile,
+    LinkEntry,
+    Manifest,
+    Override,
+    Repair,
+    tree_digest,
+)
 from glideinwms_bosco.bundle.model import Bundle
+from glideinwms_bosco.bundle.programs import collect_programs, must_find
 from glideinwms_bosco.bundle.request import BundleRequest
 from glideinwms_bosco.bundle.tarball import TarballTree
-from glideinwms_bosco.bundle.tree import InstalledTree, SourceFile, SourceTree
-from glideinwms_bosco.errors import SourceError
+from glideinwms_bosco.bundle.tree import InstalledTree, SourceTree
+from glideinwms_bosco.errors import BundleError
 from glideinwms_bosco.site.source import HTCondorSource
 
 Progress = Callable[[str, int, int], None]
 
-_VERSION = re.compile(rb"\$CondorVersion: ([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}) [^$\n\0]{0,200}\$")
-_PLATFORM = re.compile(rb"\$CondorPlatform: ([A-Za-z0-9_.+-]{1,100}) ?\$")
 _OURS = "gwms-bosco"
 _STAGES = 4
 
@@ -52,16 +57,17 @@ def build_bundle(source: HTCondorSource, request: BundleRequest, *, progress: Op
 
     Raises:
         SourceError: the source misses a file, is damaged or mixed.
+        BundleError: an extra file does not fit the source.
         RepairError: a repair does not know the file it is for, or patchelf is missing.
     """
     report = progress if progress is not None else _silent
-    with _open(source) as tree:
+    with open_source(source) as tree:
         report("reading HTCondor", 0, _STAGES)
         builder = _Builder(tree, request)
-        builder.add_binaries()
         builder.add_scripts()
     report("adding site files", 1, _STAGES)
     builder.add_own()
+    builder.lay_over()
     report("repairing", 2, _STAGES)
     builder.repair()
     report("describing", 3, _STAGES)
@@ -75,7 +81,12 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def _open(source: HTCondorSource) -> Iterator[SourceTree]:
+def open_source(source: HTCondorSource) -> Iterator[SourceTree]:
+    """The files of a source, as long as the block runs.
+
+    Raises:
+        SourceError: it cannot be read, or a tarball is not the one that its digest says.
+    """
     if source.root is not None:
         yield InstalledTree(source.root)
         return
@@ -88,39 +99,28 @@ def _open(source: HTCondorSource) -> Iterator[SourceTree]:
 
 
 class _Builder:
-    """The steps of one build, in the order build_bundle calls them."""
+    """The steps of one build, in the order build_bundle calls them; the programs are there from the beginning."""
 
     def __init__(self, tree: SourceTree, request: BundleRequest) -> None:
         self._tree = tree
         self._request = request
         self._layout = LAYOUTS[request.batch_system]
-        self._files: dict[str, BundleFile] = {}
+        self._programs = collect_programs(tree)
+        programs = self._programs.files.items()
+        self._files = {path: BundleFile(found.content, _program_mode(path), found.path) for path, found in programs}
+        self._elf: dict[str, ElfInfo] = dict(self._programs.elf)
         self._links: dict[str, str] = {}
-        self._elf: dict[str, ElfInfo] = {}
+        self._overrides: dict[str, Override] = {}
         self._repairs: list[Repair] = []
-        self._label = tree.label
-
-    def add_binaries(self) -> None:
-        """Take blahpd, condor_ft-gahp and, breadth first, the libraries of HTCondor that they ask for."""
-        for name, candidates in BINARIES.items():
-            self._add_elf(f"libexec/{name}.bin", self._must(name, candidates), EXECUTABLE)
-        pending = list(self._elf.values())
-        while pending:
-            for soname in pending.pop(0).needed:
-                path = f"lib/{soname}"
-                found = None if path in self._files else self._tree.find(_library_candidates(soname))
-                if found is not None:
-                    pending.append(self._add_elf(path, found, PLAIN))
-                elif path not in self._files and soname.startswith(HTCONDOR_SONAMES):
-                    raise self._missing(soname, LIBRARY_DIRS)
 
     def add_scripts(self) -> None:
         """Take blahp's scripts and its configuration with the site's settings put in."""
         for name in self._layout.scripts:
             candidates = tuple(f"{directory}/{name}" for directory in SCRIPT_DIRS)
             mode = PLAIN if name == "blah.py" else EXECUTABLE
-            self._add(f"libexec/{name}", self._must(name, candidates), mode)
-        config = self._must("blah.config", BLAH_CONFIG)
+            found = must_find(self._tree, name, candidates)
+            self._files[f"libexec/{name}"] = BundleFile(found.content, mode, found.path)
+        config = must_find(self._tree, "blah.config", BLAH_CONFIG)
         content = settings.blah_config(config.content, self._request)
         self._files[BLAH_CONFIG_PATH] = BundleFile(content, PLAIN, config.path)
 
@@ -135,16 +135,44 @@ class _Builder:
         self._files[CONF_PATH] = BundleFile(settings.bosco_conf(self._request), PLAIN, _OURS)
         self._files[FT_GAHP_CONFIG_PATH] = BundleFile(settings.ft_gahp_config(self._request), PLAIN, _OURS)
 
+    def lay_over(self) -> None:
+        """Put the extra files beside what is there, or in its place, as they are."""
+        architecture, glibc_min = common_machine(dict(self._programs.elf)), highest_glibc(self._programs.elf.values())
+        for file in self._request.extra_files:
+            self._check_place(file)
+            self._elf.pop(file.path, None)
+            if file.is_elf:
+                self._elf[file.path] = _fitting_elf(file, architecture, glibc_min)
+            old, link = self._files.get(file.path), self._links.pop(file.path, None)
+            new = BundleFile(file.content, file.final_mode(self._request.batch_system), file.origin)
+            self._files[file.path] = new
+            self._overrides[file.path] = Override(
+                file.path,
+                new.entry(file.path).sha256,
+                file.origin,
+                old.entry(file.path).sha256 if old is not None else "",
+                old.origin if old is not None else f"link to {link}" if link is not None else "",
+            )
+
+    def _check_place(self, file: ExtraFile) -> None:
+        known = {*self._files, *self._links}
+        parts = file.path.split("/")
+        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if above & known or any(path.startswith(f"{file.path}/") for path in known):
+            raise BundleError(
+                f"{file.origin}: {file.path} is a folder of the bundle, or lies below a file", "rename it"
+            )
+
     def repair(self) -> None:
-        """Apply the repairs that find their defect."""
+        """Apply the repairs that find their defect; what was laid over is left as it is."""
         bundled = {path[len("lib/") :] for path in self._files if path.startswith("lib/")}
         for path, info in sorted(self._elf.items()):
-            if repairs.needs_runpath(info, bundled):
+            if path not in self._overrides and repairs.needs_runpath(info, bundled):
                 self._replace(path, repairs.runpath(self._files[path].content, path))
                 self._repairs.append(Repair("runpath", path, repairs.RUNPATH_WHY))
         path = "libexec/blah.py"
-        if path in self._files:
-            cured = repairs.blah_readfp(self._files[path].content, path, self._version()[0])
+        if path in self._files and path not in self._overrides:
+            cured = repairs.blah_readfp(self._files[path].content, path, self._programs.htcondor_version)
             if cured is not None:
                 self._replace(path, cured)
                 self._repairs.append(Repair("blah-readfp", path, repairs.BLAH_READFP_WHY))
@@ -153,7 +181,7 @@ class _Builder:
         """Describe what was collected."""
         files = tuple(file.entry(path) for path, file in sorted(self._files.items()))
         links = tuple(LinkEntry(path, target) for path, target in sorted(self._links.items()))
-        version, platform = self._version()
+        version = self._programs.htcondor_version
         needed = {soname for info in self._elf.values() for soname in info.needed}
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -161,7 +189,7 @@ class _Builder:
             batch_system=self._request.batch_system,
             bosco_dir=self._request.bosco_dir,
             htcondor_version=version,
-            htcondor_platform=platform,
+            htcondor_platform=self._programs.htcondor_platform,
             source=f"{self._tree.kind} {version} {self._tree.place}",
             architecture=common_machine(self._elf),
             glibc_min=highest_glibc(self._elf.values()),
@@ -169,60 +197,40 @@ class _Builder:
             remote_commands=self._layout.remote_commands,
             known_limits=self._layout.known_limits,
             repairs=tuple(self._repairs),
+            overrides=tuple(override for _, override in sorted(self._overrides.items())),
+            settings=self._request.settings,
             files=files,
             links=links,
         )
         return Bundle(manifest, self._files, self._links)
-
-    def _version(self) -> tuple[str, str]:
-        """Return version and platform as the programs state them; all that state a version must agree."""
-        versions: dict[str, str] = {}
-        platform = ""
-        for path in sorted(self._elf):
-            match = _VERSION.search(self._files[path].content)
-            if match is not None:
-                versions.setdefault(match.group(1).decode("ascii"), path)
-                found = _PLATFORM.search(self._files[path].content)
-                platform = platform or (found.group(1).decode("ascii") if found is not None else "")
-        if not versions or not platform:
-            raise SourceError(f"{self._label}: no $CondorVersion$ in condor_ft-gahp", "this is no HTCondor build")
-        if len(versions) > 1:
-            raise SourceError(
-                f"{self._label}: holds files of HTCondor {' and '.join(sorted(versions))}", "use one package"
-            )
-        return next(iter(versions)), platform
-
-    def _must(self, name: str, candidates: Sequence[str]) -> SourceFile:
-        found = self._tree.find(candidates)
-        if found is None:
-            raise self._missing(name, candidates)
-        return found
-
-    def _missing(self, name: str, candidates: Sequence[str]) -> SourceError:
-        return SourceError(
-            f"{self._label}: no {name} (looked at {', '.join(candidates)})",
-            "install HTCondor with its blahp part there, or name another source",
-        )
-
-    def _add(self, path: str, found: SourceFile, mode: int) -> None:
-        self._files[path] = BundleFile(found.content, mode, found.path)
-
-    def _add_elf(self, path: str, found: SourceFile, mode: int) -> ElfInfo:
-        info = read_elf(found.content, found.path)
-        self._add(path, found, mode)
-        self._elf[path] = info
-        return info
 
     def _replace(self, path: str, content: bytes) -> None:
         old = self._files[path]
         self._files[path] = BundleFile(content, old.mode, old.origin)
 
 
-def _library_candidates(soname: str) -> tuple[str, ...]:
-    if "/" in soname:
-        return ()
-    htcondor = soname.startswith(HTCONDOR_SONAMES)
-    return tuple(f"{place}/{soname}" for place in LIBRARY_DIRS if htcondor or place.endswith("/condor"))
+def _program_mode(path: str) -> int:
+    return EXECUTABLE if path.startswith("libexec/") else PLAIN
+
+
+def _fitting_elf(file: ExtraFile, architecture: str, glibc_min: str) -> ElfInfo:
+    """Read a program or library that is laid over.
+
+    Raises:
+        BundleError: it would not run wherever the rest of the bundle does.
+    """
+    info = read_elf(file.content, f"{file.origin}: {file.path}")
+    if info.machine != architecture:
+        raise BundleError(
+            f"{file.origin}: {file.path} is for {info.machine}, the bundle is for {architecture}",
+            "lay a file over that is built for the login node",
+        )
+    if glibc_min and info.glibc is not None and info.glibc > tuple(map(int, glibc_min.split("."))):
+        raise BundleError(
+            f"{file.origin}: {file.path} needs glibc {'.'.join(map(str, info.glibc))}, the bundle only {glibc_min}",
+            "build that file on an older system",
+        )
+    return info
 
 
 def _own(resource: str, mode: int) -> BundleFile:

@@ -24,18 +24,29 @@ _MACHINES: dict[tuple[str, int, bool], str] = {
     ("EM_386", 32, True): "i686",
 }
 _GLIBC = re.compile(r"GLIBC_([0-9]{1,4})\.([0-9]{1,4})(?:\.[0-9]{1,4})?")
+_NUMBERED = re.compile(r"(.+)_([0-9]{1,6}(?:\.[0-9]{1,6}){0,5})")
 # What pyelftools lets through on a damaged file, beside its own class.
 _DAMAGED = (ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class ElfInfo:
-    """One ELF file: `uname -m` spelling, NEEDED sonames, RUNPATH or RPATH, highest GLIBC_x.y it asks for."""
+    """One ELF file.
+
+    Attributes:
+        machine: `uname -m` spelling.
+        needed: NEEDED sonames.
+        runpath: RUNPATH or RPATH.
+        glibc: highest GLIBC_x.y it asks for.
+        versions: (soname, version) of the symbol versions it asks other libraries for, such as
+            ("libstdc++.so.6", "GLIBCXX_3.4.32"); of each kind of a library the highest, sorted.
+    """
 
     machine: str
     needed: tuple[str, ...]
     runpath: str
     glibc: Optional[tuple[int, int]]
+    versions: tuple[tuple[str, str], ...] = ()
 
 
 def read_elf(content: bytes, path: str) -> ElfInfo:
@@ -50,12 +61,15 @@ def read_elf(content: bytes, path: str) -> ElfInfo:
         elf = ELFFile(io.BytesIO(content))
         key = (str(elf["e_machine"]), int(elf.elfclass), bool(elf.little_endian))
         needed, runpath = _dynamic(elf)
-        glibc = _glibc(elf)
+        versions = _versions(elf)
     except _DAMAGED as error:
         raise SourceError(f"{path} is a damaged ELF file", "fetch the HTCondor source again") from error
     if key not in _MACHINES:
         raise SourceError(f"{path} is built for an unknown machine ({key[0]}, {key[1]} bit)", "use another source")
-    return ElfInfo(_MACHINES[key], needed, runpath, glibc)
+    glibc = [match for _, name in versions if (match := _GLIBC.fullmatch(name))]
+    highest = max(((int(match.group(1)), int(match.group(2))) for match in glibc), default=None)
+    others = tuple(item for item in versions if not item[1].startswith("GLIBC_"))
+    return ElfInfo(_MACHINES[key], needed, runpath, highest, highest_versions(others))
 
 
 def _dynamic(elf: ELFFile) -> tuple[tuple[str, ...], str]:
@@ -75,15 +89,33 @@ def _dynamic(elf: ELFFile) -> tuple[tuple[str, ...], str]:
     return tuple(needed), runpath
 
 
-def _glibc(elf: ELFFile) -> Optional[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+def _versions(elf: ELFFile) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
     for section in elf.iter_sections():
         if not isinstance(section, GNUVerNeedSection):
             continue
-        for _, symbols in section.iter_versions():
-            matches = (_GLIBC.fullmatch(str(symbol.name)) for symbol in symbols)
-            found += [(int(match.group(1)), int(match.group(2))) for match in matches if match]
-    return max(found, default=None)
+        for library, symbols in section.iter_versions():
+            found += [(str(library.name), str(symbol.name)) for symbol in symbols]
+    return tuple(found)
+
+
+def highest_versions(versions: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Keep the highest version of each kind (the part before the last `_`) of each library; sorted.
+
+    Libraries keep their old symbol versions, so whoever has the highest has the others too.
+    """
+    highest: dict[tuple[str, str], str] = {}
+    for soname, name in versions:
+        match = _NUMBERED.fullmatch(name)
+        kind = (soname, match.group(1) if match else name)
+        if kind not in highest or _number(highest[kind]) < _number(name):
+            highest[kind] = name
+    return tuple(sorted((soname, name) for (soname, _), name in highest.items()))
+
+
+def _number(name: str) -> tuple[int, ...]:
+    match = _NUMBERED.fullmatch(name)
+    return tuple(int(part) for part in match.group(2).split(".")) if match else ()
 
 
 def common_machine(infos: dict[str, ElfInfo]) -> str:

@@ -150,3 +150,26 @@ LAYOUTS: dict[str, BatchLayout] = {
         known_limits=("blah_job_wrapper is ignored by blahp for this batch system",),
     ),
 }
+
+# What blahp's scripts read with `source`: the mode of these does not matter.
+_SOURCED = ("blah.py", *_COMMON)
+_SOURCED_ENDING = "_local_submit_attributes.sh"
+
+
+def launcher_paths() -> tuple[str, ...]:
+    """What remote_gahp starts."""
+    return tuple(f"bin/{name}" for name in BINARIES)
+
+
+def is_sourced(path: str) -> bool:
+    """Whether a file of libexec/ is read by another script instead of being run."""
+    name = path.rpartition("/")[2]
+    return name in _SOURCED or name.endswith(_SOURCED_ENDING)
+
+
+def executed_paths(batch_system: str) -> frozenset[str]:
+    """Files that blahpd or its scripts run, so that they must be executable."""
+    layout = LAYOUTS[batch_system]
+    scripts = {f"libexec/{name}" for name in layout.scripts if not is_sourced(name)}
+    own = {own.path for own in layout.own if own.mode == EXECUTABLE}
+    return frozenset(scripts | own | {f"libexec/{batch_system}/{command}" for command in layout.passthrough})

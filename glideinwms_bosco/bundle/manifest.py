@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from glideinwms_bosco.errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_ENTRIES = 1000
 MAX_FILE_BYTES = 256 << 20
@@ -58,6 +58,33 @@ class LinkEntry:
 
 
 @dataclass(frozen=True)
+class Override:
+    """One file that was laid over the bundle.
+
+    Attributes:
+        path, sha256: of the file as it is now.
+        origin: where it comes from.
+        replaced_sha256, replaced_origin: of the file it replaces; both empty when there was none, and the digest when
+            it was a link.
+    """
+
+    path: str
+    sha256: str
+    origin: str
+    replaced_sha256: str
+    replaced_origin: str
+
+
+@dataclass(frozen=True)
+class ConfigSetting:
+    """One key of blah.config that an operator has set: value, and where it was set."""
+
+    key: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
 class Repair:
     """One applied repair: its name, the file it changed, why."""
 
@@ -85,6 +112,8 @@ class Manifest:
         system_libraries: sonames the remote machine must have.
         remote_commands: what the login node must have beside its batch system.
         known_limits: defects that remain, one line each.
+        overrides: files laid over HTCondor's and ours, and new ones; sorted by path.
+        settings: keys of blah.config that an operator has set, sorted.
 
     Raises:
         BundleError: a path outside the safe pattern, doubled or unsorted entries, a digest that does not fit.
@@ -103,6 +132,8 @@ class Manifest:
     remote_commands: tuple[str, ...]
     known_limits: tuple[str, ...]
     repairs: tuple[Repair, ...]
+    overrides: tuple[Override, ...]
+    settings: tuple[ConfigSetting, ...]
     files: tuple[FileEntry, ...]
     links: tuple[LinkEntry, ...]
 
@@ -127,8 +158,19 @@ class Manifest:
                 raise BundleError(f"manifest: target of link {link.path} is refused", _HINT)
             if f"{link.path.rpartition('/')[0]}/{link.target}".lstrip("/") not in {entry.path for entry in self.files}:
                 raise BundleError(f"manifest: link {link.path} points to no file of the bundle", _HINT)
+        self._check_overrides()
         if self.digest != tree_digest(self.files, self.links):
             raise BundleError("manifest: digest does not fit the listed files", _HINT)
+
+    def _check_overrides(self) -> None:
+        digests = {entry.path: entry.sha256 for entry in self.files}
+        paths = [override.path for override in self.overrides]
+        if paths != sorted(set(paths)):
+            raise BundleError("manifest: overrides are not sorted by path", _HINT)
+        for override in self.overrides:
+            replaced = override.replaced_sha256
+            if digests.get(override.path) != override.sha256 or (replaced and not _DIGEST.fullmatch(replaced)):
+                raise BundleError(f"manifest: override of {override.path} does not fit its file", _HINT)
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with sorted keys; same manifest, same text."""
@@ -151,6 +193,11 @@ class Manifest:
         if manifest.to_json() != text:
             raise BundleError("manifest is not in the form it was written in", _HINT)
         return manifest
+
+
+def is_safe_path(path: str) -> bool:
+    """Tell whether a path can stand in a manifest: relative, no `..`, nothing that a shell would interpret."""
+    return bool(_PATH.fullmatch(path))
 
 
 def _check_paths(paths: list[str]) -> None:
@@ -177,7 +224,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not allowed")
 
 
-_NESTED: dict[str, type[Any]] = {"repairs": Repair, "files": FileEntry, "links": LinkEntry}
+_NESTED: dict[str, type[Any]] = {
+    "repairs": Repair,
+    "overrides": Override,
+    "settings": ConfigSetting,
+    "files": FileEntry,
+    "links": LinkEntry,
+}
 _INTEGERS = ("format_version", "mode", "size")
 _LISTS = ("system_libraries", "remote_commands", "known_limits")
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Union
 
+from glideinwms_bosco.bundle.extra import ExtraFile, first_refusal
 from glideinwms_bosco.bundle.layout import LAYOUTS
+from glideinwms_bosco.bundle.manifest import ConfigSetting
 from glideinwms_bosco.errors import BundleError
 from glideinwms_bosco.site.model import SiteDescription
 
@@ -36,6 +38,8 @@ class BundleRequest:
         bosco_dir: directory relative to the remote HOME that holds versions/, sandbox/ and log/.
         blah_settings: further lines of blah.config; a mapping or (key, value) pairs, kept sorted by key.
         bin_path: absolute directory of the site's batch commands on the login node; None = search PATH there.
+        host_settings: lines of blah.config for all sites of this host; blah_settings win over them.
+        extra_files: laid over the bundle one after the other, so that a later one replaces an earlier.
 
     Raises:
         BundleError: an unknown batch system, or a value outside the strict patterns of this module.
@@ -45,6 +49,8 @@ class BundleRequest:
     bosco_dir: str = "bosco"
     blah_settings: Settings = ()
     bin_path: Optional[str] = None
+    host_settings: Settings = ()
+    extra_files: tuple[ExtraFile, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_system not in LAYOUTS:
@@ -57,36 +63,59 @@ class BundleRequest:
             len(self.bin_path) > MAX_BIN_PATH_CHARS or not _BIN_PATH.fullmatch(self.bin_path)
         ):
             raise BundleError(f"bin_path {self.bin_path!r} is not a plain absolute path", "letters, digits, _ . + - /")
-        object.__setattr__(self, "blah_settings", self._checked(self.blah_settings))
+        object.__setattr__(self, "blah_settings", self._checked(self.blah_settings, ""))
+        object.__setattr__(self, "host_settings", self._checked(self.host_settings, "gwms-bosco.yaml: "))
+        wrong = first_refusal(self.extra_files, self.batch_system)
+        if wrong is not None:
+            raise BundleError(*wrong)
 
     @property
-    def settings(self) -> tuple[tuple[str, str], ...]:
-        """blah_settings as sorted (key, value) pairs."""
-        pairs = self.blah_settings
-        return tuple(pairs.items()) if isinstance(pairs, Mapping) else pairs
+    def settings(self) -> tuple[ConfigSetting, ...]:
+        """Lines of blah.config that an operator has set, sorted by key, each with its origin."""
+        host = {key: ConfigSetting(key, value, "gwms-bosco.yaml") for key, value in _pairs(self.host_settings)}
+        site = {key: ConfigSetting(key, value, "site file") for key, value in _pairs(self.blah_settings)}
+        return tuple(setting for _, setting in sorted({**host, **site}.items()))
 
-    def _checked(self, settings: Settings) -> tuple[tuple[str, str], ...]:
-        pairs = tuple(settings.items()) if isinstance(settings, Mapping) else tuple(settings)
+    def _checked(self, settings: Settings, where: str) -> tuple[tuple[str, str], ...]:
+        pairs = _pairs(settings)
         if len(pairs) > MAX_SETTINGS:
-            raise BundleError(f"{len(pairs)} blah settings, {MAX_SETTINGS} are allowed", "remove some")
+            raise BundleError(f"{where}{len(pairs)} blah settings, {MAX_SETTINGS} are allowed", "remove some")
         layout = LAYOUTS[self.batch_system]
         taken = {key for key, _ in layout.settings} | {layout.bin_path_key}
         for key, value in pairs:
             if not _KEY.fullmatch(key):
-                raise BundleError(f"blah setting {key!r}: not a key of blah.config", "lower case letters and _")
+                raise BundleError(f"{where}blah setting {key!r}: not a key of blah.config", "lower case letters and _")
             if len(value) > MAX_SETTING_CHARS or not _VALUE.fullmatch(value):
-                raise BundleError(f"blah setting {key}: value {value!r} is refused", "no quotes, $, ` or \\")
+                raise BundleError(f"{where}blah setting {key}: value {value!r} is refused", "no quotes, $, ` or \\")
             if key in taken:
-                raise BundleError(f"blah setting {key} is set by the bundle itself", "use bin_path")
+                raise BundleError(f"{where}blah setting {key} is set by the bundle itself", "use bin_path")
         if len({key for key, _ in pairs}) != len(pairs):
-            raise BundleError("a blah setting is given twice", "keep one of them")
+            raise BundleError(f"{where}a blah setting is given twice", "keep one of them")
         return tuple(sorted(pairs))
 
 
-def site_request(site: SiteDescription) -> BundleRequest:
+def _pairs(settings: Settings) -> tuple[tuple[str, str], ...]:
+    return tuple(settings.items()) if isinstance(settings, Mapping) else tuple(settings)
+
+
+def site_request(
+    site: SiteDescription, host_settings: Settings = (), extra_files: tuple[ExtraFile, ...] = ()
+) -> BundleRequest:
     """Return what a site asks of its bundle.
 
+    Args:
+        site: the site.
+        host_settings: keys of blah.config that this host sets for the site's batch system.
+        extra_files: files laid over its bundle, see `overrides.read_overrides`.
+
     Raises:
-        BundleError: a setting cannot be used.
+        BundleError: a setting or file cannot be used.
     """
-    return BundleRequest(site.batch.system, site.install.folder, site.batch.settings, site.batch.bin_path)
+    return BundleRequest(
+        site.batch.system,
+        site.install.folder,
+        site.batch.settings,
+        site.batch.bin_path,
+        host_settings,
+        extra_files,
+    )

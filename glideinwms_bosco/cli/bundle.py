@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from glideinwms_bosco.bundle import Bundle, build_bundle, load_bundle, site_request
+from glideinwms_bosco.bundle import Bundle, load_bundle
+from glideinwms_bosco.bundle.manifest import Manifest
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.selection import select_site
-from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, Settings, load_settings
-from glideinwms_bosco.errors import EXIT_OK, BundleError, UsageError
-from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.source import HTCondorSource
+from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, load_settings
+from glideinwms_bosco.cli.site_bundles import SiteBundles
+from glideinwms_bosco.errors import EXIT_OK, BundleError
+from glideinwms_bosco.remote.platform import Choice, Machine
 
 ARCHIVE_SUFFIX = ".tar.gz"
+
+_DIGEST_SHOWN = 12
+_PLATFORM = re.compile(r"([A-Za-z0-9_]{1,20}):([0-9]{1,3}\.[0-9]{1,4})")
 
 
 def add_commands(nouns: Any) -> None:
@@ -29,41 +34,39 @@ def add_commands(nouns: Any) -> None:
     )
     build.add_argument("site", metavar="SITE", help="short name or file of the site")
     build.add_argument("--output", type=Path, metavar="FILE", help="write the archive there instead")
+    _add_platform(build)
     build.add_argument("--json", action="store_true", help="print the manifest as JSON")
     build.set_defaults(run=_build)
     show = verbs.add_parser(
         "show", help="show what is in a bundle and where it comes from", epilog="example: gwms-bosco bundle show nersc"
     )
     show.add_argument("bundle", metavar="SITE|FILE", help="site (its bundle is built), or an archive")
+    _add_platform(show)
     show.add_argument("--json", action="store_true", help="print the manifest as JSON")
     show.set_defaults(run=_show)
 
 
-def bundle_of(site: SiteDescription, settings: Settings) -> Bundle:
-    """Build the bundle of a site from the site's HTCondor source, or from the host's.
+def _add_platform(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--platform",
+        type=_machine,
+        metavar="ARCH:GLIBC",
+        help="choose among several HTCondor sources as for such a machine, such as aarch64:2.34, "
+        "all libraries taken to be there; the newest source when left out",
+    )
 
-    Raises:
-        UsageError: neither the site nor the settings name a source.
-        BundleError: the source cannot be used.
-    """
-    source = site.install.htcondor or settings.htcondor or _installed()
-    return build_bundle(source, site_request(site))
 
-
-def _installed() -> HTCondorSource:
-    """The HTCondor of this host, which on a factory is there anyway."""
-    if not Path("/usr/sbin/remote_gahp").exists():
-        raise UsageError(
-            "no HTCondor source is named and this host has no HTCondor",
-            "set `htcondor` in gwms-bosco.yaml or `install.htcondor` in the site file",
-        )
-    return HTCondorSource(root="/")
+def _machine(text: str) -> Machine:
+    match = _PLATFORM.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not of the form x86_64:2.34")
+    return Machine(match.group(1), match.group(2))
 
 
 def _build(args: argparse.Namespace) -> int:
     settings = load_settings()
     site = select_site(args.site, settings)
-    bundle = bundle_of(site, settings)
+    bundle, choice = SiteBundles(settings).get(site, args.platform)
     path = args.output or settings.state_dir / "bundles" / f"{bundle.digest}{ARCHIVE_SUFFIX}"
     try:
         path.parent.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def _build(args: argparse.Namespace) -> int:
         hint = "set GWMS_BOSCO_STATE or use --output"
         raise BundleError(f"{path.parent}: cannot be made: {err.strerror}", hint) from None
     bundle.write_archive(path)
-    _print(bundle, args.json)
+    _print(bundle, args.json, choice)
     if not args.json:
         print(f"archive       {path} ({path.stat().st_size} bytes)")
     return EXIT_OK
@@ -79,18 +82,33 @@ def _build(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     if args.bundle.endswith(ARCHIVE_SUFFIX):
-        _print(load_bundle(Path(args.bundle)), args.json)
+        _print(load_bundle(Path(args.bundle)), args.json, None)
         return EXIT_OK
     settings = load_settings()
     site = select_site(args.bundle, settings)
-    _print(bundle_of(site, settings), args.json)
+    bundle, choice = SiteBundles(settings).get(site, args.platform)
+    _print(bundle, args.json, choice)
     return EXIT_OK
 
 
-def _print(bundle: Bundle, as_json: bool) -> None:
+def override_lines(manifest: Manifest) -> tuple[str, ...]:
+    """What operators have laid over a bundle and set in its blah.config, a line for each."""
+    lines = []
+    for override in manifest.overrides:
+        replaced = f"{override.replaced_sha256[:_DIGEST_SHOWN]} {override.replaced_origin}".strip()
+        lines.append(
+            f"{override.path}: {override.sha256[:_DIGEST_SHOWN]} from {override.origin}"
+            + (f", replaces {replaced}" if replaced else ", a new file")
+        )
+    lines += [f"blah.config: {item.key}={item.value} from the {item.origin}" for item in manifest.settings]
+    return tuple(lines)
+
+
+def _print(bundle: Bundle, as_json: bool, choice: Optional[Choice]) -> None:
     manifest = bundle.manifest
     if as_json:
-        output.print_json(json.loads(manifest.to_json()))
+        sources = {} if choice is None else {"sources": choice.as_json()}
+        output.print_json({**json.loads(manifest.to_json()), **sources})
         return
     size = sum(entry.size for entry in manifest.files)
     rows = [
@@ -98,6 +116,7 @@ def _print(bundle: Bundle, as_json: bool) -> None:
         ("batch system", manifest.batch_system),
         ("install folder", f"~/{manifest.bosco_dir}"),
         ("source", manifest.source),
+        *(("", line) for line in (choice.lines()[1:] if choice is not None else ())),
         ("runs on", f"{manifest.architecture}, glibc {manifest.glibc_min} or newer"),
         ("needs there", ", ".join(manifest.system_libraries)),
         ("commands there", ", ".join(manifest.remote_commands)),
@@ -105,8 +124,9 @@ def _print(bundle: Bundle, as_json: bool) -> None:
     ]
     rows += [("repaired", f"{repair.path}: {repair.name}, {repair.why}") for repair in manifest.repairs]
     rows += [("known limit", limit) for limit in manifest.known_limits]
+    rows += [("override", line) for line in override_lines(manifest)]
     for name, value in rows:
-        print(f"{name:<15} {value}")
+        print(output.printable(f"{name:<15} {value}"))
     for entry in manifest.files:
         print(f"  {entry.mode:o} {entry.size:>9} {entry.sha256[:12]} {entry.path}  <- {entry.origin}")
     for link in manifest.links:

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from glideinwms_bosco.bundle import site_request
+from glideinwms_bosco.bundle.overrides import read_overrides
+from glideinwms_bosco.cli.settings import Settings
 from glideinwms_bosco.entry.render import render_site
 from glideinwms_bosco.entry.submit import submit_problems
 from glideinwms_bosco.errors import BundleError, Problem, RemoteError, SiteFileError
@@ -44,12 +47,13 @@ class Checked:
         return frozenset(entry.name for site in (*self.sites, *self.beside) for entry in site.entries)
 
 
-def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = ()) -> Checked:
+def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = (), settings: Optional[Settings] = None) -> Checked:
     """Load and check site files.
 
     Args:
         paths: the files.
         beside: other site files of the host; what is wrong with them alone is not reported here.
+        settings: of the host, which may add to the sites' bundles; None: it adds nothing.
 
     Raises:
         SiteFileError: with all problems of all files.
@@ -57,9 +61,9 @@ def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = ()) -> Checked
     sites, warnings = load_sites(paths)
     problems = list(warnings)
     for site in sites:
-        problems.extend((*submit_problems(site), *_host_key_problems(site), *_bundle_problems(site)))
+        problems.extend((*submit_problems(site), *_host_key_problems(site), *_bundle_problems(site, settings)))
     if any(problem.severity == "error" for problem in problems):
-        raise SiteFileError(tuple(problems))
+        raise SiteFileError(tuple(dict.fromkeys(problems)))
     others = _loadable(beside, paths)
     named = {site.file for site in sites}
     problems += [problem for problem in check_together([*others, *sites]) if problem.file in named]
@@ -140,10 +144,14 @@ def _host_key_problems(site: SiteDescription) -> list[Problem]:
     return problems
 
 
-def _bundle_problems(site: SiteDescription) -> list[Problem]:
-    """Settings of blah.config that the bundle makes itself, or that blahp could not read."""
+def _bundle_problems(site: SiteDescription, settings: Optional[Settings]) -> list[Problem]:
+    """What cannot be put into the bundle: files laid over it, settings that it makes itself or blahp could not read."""
+    files, problems = read_overrides(site, settings.overrides_dir if settings is not None else None)
+    if problems:
+        return list(problems)
+    host_settings = settings.host_settings(site.batch.system) if settings is not None else ()
     try:
-        site_request(site)
+        site_request(site, host_settings, files)
     except BundleError as err:
         return [Problem(site.file, site.line("batch.settings"), "batch.settings", err.message, err.hint)]
     return []

@@ -6,28 +6,59 @@ An operator's commands take the maintenance handle (open for a while only), pilo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.errors import AuthenticationError, UsageError
+from glideinwms_bosco.atomic import write_atomic
+from glideinwms_bosco.errors import AuthenticationError, BoscoError, UsageError, WireError
 from glideinwms_bosco.relay.conf import RelayConf, conf_path, read_conf
-from glideinwms_bosco.relay.status_query import status_file
+from glideinwms_bosco.relay.credential_path import covered
+from glideinwms_bosco.relay.handle_file import owner_of, read_handle_file
+from glideinwms_bosco.relay.status_query import ask_status, clock, refusal, status_file
 from glideinwms_bosco.remote.connection import AgentKey, Connection, Endpoint
 from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
+from glideinwms_bosco.remote.status import credential_state
 from glideinwms_bosco.site.model import Account, SiteDescription
-from glideinwms_bosco.sshwire.handle import MAINTAIN
+from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, HandleReference, make_handle_key
+
+_FOLDER_MODE = 0o700
+_KEY_MODE = 0o600
 
 BROKER = "broker"
 """Value of `--key` and of an account's `credential` that means: the frontend's broker signs."""
 
 
-def relay_is_here() -> bool:
-    """Tell whether this host is configured as one with a relay."""
-    return conf_path(None).is_file()
+def frontend_of(key: Optional[Path], account: Optional[Account] = None) -> Optional[str]:
+    """The frontend whose broker shall sign, by what the operator typed: empty for the only one, None for a key.
+
+    Args:
+        key: value of `--key`; None when it was left out.
+        account: decides when it was left out.
+    """
+    if key is None:
+        asks_broker = account is not None and account.credential == BROKER and conf_path(None).is_file()
+        return "" if asks_broker else None
+    word, _, name = str(key).partition(":")
+    return name if word == BROKER else None
 
 
-def broker_connection(site: SiteDescription, account: Account, frontend: str = "") -> Connection:
+@dataclass(frozen=True)
+class BrokerLogin:
+    """A way to log in with a broker's signatures.
+
+    Attributes:
+        connection: the way.
+        why_refused: asks the relay why the broker has refused since this object was made; None when it has not.
+    """
+
+    connection: Connection
+    why_refused: Callable[[], Optional[str]]
+
+
+def broker_login(site: SiteDescription, account: Account, frontend: str = "") -> BrokerLogin:
     """The way to the login node with signatures of a frontend's broker, for maintenance.
 
     Args:
@@ -55,7 +86,15 @@ def broker_connection(site: SiteDescription, account: Account, frontend: str = "
         found = [other for other in mine if other["purpose"] == MAINTAIN and _serves(other, jump)]
         if found:
             keys[jump] = agent_key(conf, found[0]["handle"], tap)
-    return Connection(login, jumps, None, keys)
+    began = time.time()
+
+    def why_refused() -> Optional[str]:
+        try:
+            return refusal(ask_status(keys[login].socket, row["handle"]), began)
+        except (OSError, WireError):
+            return "the relay is gone; see gwms-ssh-relay status"
+
+    return BrokerLogin(Connection(login, jumps, None, keys), why_refused)
 
 
 def find_handle(rows: Sequence[Mapping[str, Any]], login: Endpoint, purpose: str, frontend: str) -> Mapping[str, Any]:
@@ -95,3 +134,68 @@ def agent_key(conf: RelayConf, handle: str, tap: Optional[Path]) -> AgentKey:
         certificate if certificate.exists() else None,
         tap,
     )
+
+
+def handle_file(state_dir: Path, login: Endpoint, frontend: str) -> Path:
+    """Write a handle's key file as a frontend would send it, for a test of ours, and return its path.
+
+    It is powerless: it only names what the broker may sign for.
+
+    Raises:
+        UsageError: no such handle, or relay.conf does not let this broker's handle lie there.
+    """
+    conf = read_conf(conf_path(None))
+    status = status_file(conf.socket_dir)
+    if status is None:
+        raise UsageError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+    row = find_handle(status["handles"], login, SUBMIT, frontend)
+    path = state_dir / "handles" / str(row["name"]) / str(row["handle"])
+    broker = conf.broker_of(row["broker_pin"])
+    if broker is None or not covered(str(path), broker.credential_paths):
+        raise UsageError(
+            f"{conf.file} does not let a handle of {row['name']} lie in {path.parent}",
+            f"add this folder to credential_paths of {row['name']}; only the factory's own user writes there",
+        )
+    if not path.exists():
+        private, _ = make_handle_key(HandleReference(row["handle"], row["broker_pin"]))
+        try:
+            path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            write_atomic(path, private.encode("ascii"), _KEY_MODE)
+        except OSError as err:
+            raise UsageError(f"{path}: cannot be written: {err.strerror}", "run this as the schedd's user") from None
+    return path
+
+
+def frontend_of_handle(key: Path) -> Optional[str]:
+    """The broker's name in relay.conf when a file is a handle in place of a key; None when it is a key.
+
+    Raises:
+        RelayError: a damaged handle, or one of a broker that relay.conf does not name.
+    """
+    reference = read_handle_file(str(key))
+    if reference is None:
+        return None
+    return owner_of(read_conf(conf_path(None)), str(key), reference).name
+
+
+def credential_text(site: SiteDescription, account: Account) -> str:
+    """Mode of an account's credential, and how long it is good for, in words."""
+    if account.credential != BROKER:
+        return credential_state(account)
+    path = conf_path(None)
+    if not path.is_file():
+        return "broker: not configured"
+    try:
+        status = status_file(read_conf(path).socket_dir)
+        login = login_endpoint(site, account)
+    except BoscoError as error:
+        return f"broker: {error.message}"
+    if status is None:
+        return "broker: no relay is running"
+    rows = [row for row in status["handles"] if row["purpose"] == SUBMIT and _serves(row, login)]
+    return "; ".join(_handle_text(row) for row in rows) or "broker: no handle for this account"
+
+
+def _handle_text(row: Mapping[str, Any]) -> str:
+    ends = f", until {clock(row['not_after'])}" if row["not_after"] else ", no end"
+    return f"broker {row['name']}: {'connected' if row['broker'] == 'up' else 'not connected'}{ends}"

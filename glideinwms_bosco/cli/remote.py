@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from glideinwms_bosco.cli import output, remote_deploy, remote_test
+from glideinwms_bosco.cli import output, remote_deploy, remote_probe, remote_status, remote_test, remote_versions
 from glideinwms_bosco.cli.checks import factory_ssh
 from glideinwms_bosco.cli.selection import select_sites
 from glideinwms_bosco.cli.settings import load_settings
@@ -17,9 +17,9 @@ from glideinwms_bosco.remote.client_files import client_files, write_client_file
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
     verbs = nouns.add_parser("remote", help="the login node: install, test").add_subparsers(
-        metavar="VERB", required=True
+        dest="verb", metavar="VERB", required=True
     )
-    for module in (remote_deploy, remote_test):
+    for module in (remote_deploy, remote_probe, remote_status, remote_test, remote_versions):
         module.add_commands(verbs)
     client = verbs.add_parser(
         "ssh-config",

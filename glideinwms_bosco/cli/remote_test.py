@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import secrets
 import shutil
 import sys
@@ -15,16 +16,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.remote_verb import key_path
+from glideinwms_bosco.cli.relay_keys import frontend_of, frontend_of_handle, handle_file
+from glideinwms_bosco.cli.remote_verb import key_path, print_wait
 from glideinwms_bosco.cli.selection import find_account
 from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, Settings, load_settings
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REMOTE, BoscoError, UsageError
+from glideinwms_bosco.cli.target import Sessions, Target
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REMOTE, AuthenticationError, BoscoError, UsageError
 from glideinwms_bosco.remote.client_files import client_files
+from glideinwms_bosco.remote.history import Event, History
 from glideinwms_bosco.remote.installed import installed_digest
 from glideinwms_bosco.remote.preflight import check_client_configuration
 from glideinwms_bosco.remote.schedd import run_test
-from glideinwms_bosco.remote.site_connection import site_connection
-from glideinwms_bosco.remote.ssh import SshSession
+from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
 from glideinwms_bosco.remote.testjob import (
     MAX_JOBS,
     MAX_TEST_RUN_S,
@@ -33,7 +36,8 @@ from glideinwms_bosco.remote.testjob import (
     TestPlan,
     untested_version,
 )
-from glideinwms_bosco.site.model import Entry, SiteDescription
+from glideinwms_bosco.remote.throttle import Throttle
+from glideinwms_bosco.site.model import Account, Entry, SiteDescription
 
 DEFAULT_TEST_TIMEOUT_S = 600
 MAX_EXIT_CODE = 255
@@ -49,7 +53,13 @@ def add_commands(verbs: Any) -> None:
         epilog="example: gwms-bosco remote test nersc:cmspilot --key ~/.ssh/nersc",
     )
     test.add_argument("account", metavar="SITE[:ACCOUNT]", help="short name or file of the site, and account")
-    test.add_argument("--key", type=Path, metavar="FILE", help="private key that the factory hands to remote_gahp")
+    test.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="what the factory hands to remote_gahp: a private key, a broker's handle, or `broker[:FRONTEND]` to have "
+        "the handle's file made here; left out: the broker's where the site file says so and a relay runs",
+    )
     test.add_argument("--json", action="store_true", help="print the result as JSON")
     test.add_argument("--entry", metavar="NAME", help="entry whose submit attributes are used (default: the first)")
     test.add_argument("--jobs", type=int, default=1, help="how many at once (default: %(default)s)")
@@ -71,13 +81,45 @@ def _test(args: argparse.Namespace) -> int:
     _check_test_options(args)
     site, account = find_account(args.account, settings)
     entry = _entry(site, args.entry)
+    key, frontend = _key(args, settings, site, account)
+    try:
+        passed, headline = _test_account(args, settings, entry, Target(site, account, key, frontend=frontend))
+    except BoscoError as error:
+        _remember(settings, site, account, passed=False, headline=str(error))
+        raise
+    _remember(settings, site, account, passed=passed, headline=headline)
+    return EXIT_OK if passed else EXIT_REMOTE
+
+
+def _key(
+    args: argparse.Namespace, settings: Settings, site: SiteDescription, account: Account
+) -> tuple[Path, Optional[str]]:
+    """The file for remote_gahp, and the frontend when its broker signs."""
+    frontend = frontend_of(args.key, account)
+    if frontend is not None:
+        return handle_file(settings.state_dir, login_endpoint(site, account), frontend), frontend
     key = key_path(args.key, allow_agent_key=False)
     if key is None:
         raise UsageError("--key is missing", "the schedd has no access to your agent; name the key the factory uses")
-    connection = site_connection(site, account, key)
-    check_client_configuration(connection.login, connection.jumps, *client_files(settings.state_dir))
-    with SshSession(connection, site.short_name) as session:
-        deployed = installed_digest(session, site.install.folder)
+    return key, frontend_of_handle(key)
+
+
+def _remember(settings: Settings, site: SiteDescription, account: Account, *, passed: bool, headline: str) -> None:
+    event = Event("test", time.time(), passed, headline)
+    try:
+        History(settings.state_dir).record(site.short_name, account.name, event)
+    except OSError as err:
+        print(f"note: the history is not written: {err.filename}: {err.strerror}", file=sys.stderr)
+
+
+def _test_account(args: argparse.Namespace, settings: Settings, entry: Entry, target: Target) -> tuple[bool, str]:
+    """Run the test and print its result; whether it passed, and the result in one line."""
+    site, account, key = target.site, target.account, target.key
+    jumps = jump_endpoints(site, account)
+    check_client_configuration(login_endpoint(site, account), jumps, *client_files(settings.state_dir))
+    deployed, note = _deployed(dataclasses.replace(target, sessions=Sessions(_throttle(settings), print_wait)))
+    if note and not args.json:
+        print(output.printable(f"note: {note}"))
     plan = TestPlan(
         site,
         account,
@@ -95,7 +137,27 @@ def _test(args: argparse.Namespace) -> int:
     if passed and not args.keep:
         shutil.rmtree(plan.folder, ignore_errors=True)
     _print_test(args, plan, jobs, deployed)
-    return EXIT_OK if passed else EXIT_REMOTE
+    failed = [job.failure for job in jobs if job.failure is not None]
+    headline = f"{output.counted(len(jobs), 'job')} passed" if passed else f"{len(failed)} failed: {failed[0]}"
+    return passed, headline
+
+
+def _throttle(settings: Settings) -> Throttle:
+    return Throttle(settings.state_dir / "connections")
+
+
+def _deployed(target: Target) -> tuple[Optional[str], str]:
+    """Digest of the installed bundle; or None, and why it is not known.
+
+    A broker opens maintenance only for a while; pilots, and so the test, need it at no time.
+    """
+    try:
+        with target.session() as session:
+            return installed_digest(session, target.site.install.folder), ""
+    except (AuthenticationError, UsageError) as error:
+        if target.frontend is None:
+            raise
+        return None, f"the installed bundle is not looked at: {error.message}"
 
 
 def _check_test_options(args: argparse.Namespace) -> None:

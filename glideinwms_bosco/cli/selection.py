@@ -46,8 +46,13 @@ def find_site_file(name: str, settings: Settings) -> Path:
     raise UsageError(f"no site {name[:80]!r} in {settings.sites_dir}", f"known sites: {', '.join(known) or 'none'}")
 
 
-def select_sites(names: Sequence[str], settings: Settings) -> Checked:
+def select_sites(names: Sequence[str], settings: Settings, *, host_files: bool = False) -> Checked:
     """Check the named sites, or all of the host when none is named.
+
+    Args:
+        names: files or short names.
+        settings: of the host.
+        host_files: whether what the host itself adds to their bundles is checked too; it has no part in their entries.
 
     Raises:
         UsageError: there is no such site, or none at all.
@@ -57,12 +62,19 @@ def select_sites(names: Sequence[str], settings: Settings) -> Checked:
     paths = [find_site_file(name, settings) for name in names] or list(everything)
     if not paths:
         raise UsageError(f"no site file (*.yaml) in {settings.sites_dir}", "name a file, or set GWMS_BOSCO_SITES")
-    return checked_sites(paths, everything)
+    return checked_sites(paths, everything, settings if host_files else None)
 
 
 def select_site(name: str, settings: Settings) -> SiteDescription:
     """Check one named site."""
     return select_sites([name], settings).sites[0]
+
+
+def split_account(name: str) -> tuple[str, str]:
+    """`SITE:ACCOUNT` to its parts; the account is empty for `SITE`."""
+    # A path may have a colon of its own; an account's name has none.
+    site, _, account = (name, "", "") if Path(name).is_file() else name.rpartition(":")
+    return (site, account) if site else (account, "")
 
 
 def find_account(name: str, settings: Settings) -> tuple[SiteDescription, Account]:
@@ -73,15 +85,12 @@ def find_account(name: str, settings: Settings) -> tuple[SiteDescription, Accoun
         SiteFileError: the site file has problems.
         SiteError: it names no login host yet.
     """
-    # A path may have a colon of its own; an account's name has none.
-    site_name, _, account_name = (name, "", "") if Path(name).is_file() else name.rpartition(":")
-    if not site_name:
-        site_name, account_name = account_name, ""
+    site_name, account_name = split_account(name)
     site = select_site(site_name, settings)
     site.required_login()
     if not account_name and len(site.accounts) > 1:
         names = ", ".join(f"{site_name}:{account.name}" for account in site.accounts)
-        raise UsageError(f"site {site_name} has several accounts", f"name one of: {names}")
+        raise UsageError(f"site {site_name} has several accounts", f"name one of: {names}; or all: '{site_name}:*'")
     try:
         return site, site.account(account_name) if account_name else site.accounts[0]
     except SiteError as err:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import SettingsError, SettingsFileError, SiteError, SiteFileError
+from glideinwms_bosco.site.load import htcondor_sources
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
 from glideinwms_bosco.site.yaml_source import YamlSource
@@ -21,6 +22,7 @@ _FOLDERS = {
     "sites_dir": ("GWMS_BOSCO_SITES", "/etc/gwms-bosco/sites.d"),
     "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
     "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco"),
+    "overrides_dir": ("GWMS_BOSCO_OVERRIDES", "/etc/gwms-bosco/overrides"),
 }
 
 
@@ -36,17 +38,27 @@ class Settings:
         config_d: glideinWMS's config.d, where entries are written.
         state_dir: bundles and ssh client configuration.
         order: number in front of rendered files, 0 to 99.
-        htcondor: source of bundles for sites that name none.
+        htcondor: sources of bundles for sites that name none.
+        overrides_dir: files laid over bundles, in a folder for each batch system.
+        batch_settings: batch system -> keys of blah.config for all sites with it.
     """
 
     sites_dir: Path
     config_d: Path
     state_dir: Path
     order: int = 50
-    htcondor: Optional[HTCondorSource] = None
+    htcondor: tuple[HTCondorSource, ...] = ()
+    overrides_dir: Optional[Path] = None
+    batch_settings: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    def host_settings(self, batch_system: str) -> tuple[tuple[str, str], ...]:
+        """Keys of blah.config that the host sets for a batch system."""
+        return self.batch_settings.get(batch_system, ())
 
 
 def _schema() -> Mapping[str, Any]:
+    site = site_schema()["properties"]
+    systems = site["batch"]["properties"]["system"]["enum"]
     folder = {"type": "string", "pattern": "^/", "description": "A folder's absolute path."}
     return {
         "type": "object",
@@ -54,8 +66,15 @@ def _schema() -> Mapping[str, Any]:
         "properties": {
             **dict.fromkeys(_FOLDERS, folder),
             "order": {"type": "integer", "minimum": 0, "maximum": 99, "description": "Number in front of files."},
-            "htcondor": site_schema()["properties"]["install"]["properties"]["htcondor"],
+            "htcondor": site["install"]["properties"]["htcondor"],
+            "batch_settings": {
+                "type": "object",
+                "description": "Further keys of blah.config, by batch system.",
+                "additionalProperties": False,
+                "properties": dict.fromkeys(systems, site["batch"]["properties"]["settings"]),
+            },
         },
+        "definitions": site_schema()["definitions"],
     }
 
 
@@ -78,7 +97,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             raise SettingsFileError(tuple(problems))
         data = source.data
     try:
-        htcondor = HTCondorSource(**data["htcondor"]) if "htcondor" in data else None
+        htcondor = htcondor_sources(data.get("htcondor", []))
     except SiteError as err:
         raise SettingsError(f"{path}: {err.message}", err.hint) from None
     folders: dict[str, Path] = {}
@@ -87,4 +106,5 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if not folders[name].is_absolute():
             # ssh, the schedd and the factory would each take it from another folder.
             raise SettingsError(f"{variable}={folders[name]} is not an absolute path", "write it from / on")
-    return Settings(order=data.get("order", 50), htcondor=htcondor, **folders)
+    batch_settings = {name: tuple(sorted(block.items())) for name, block in data.get("batch_settings", {}).items()}
+    return Settings(order=data.get("order", 50), htcondor=htcondor, batch_settings=batch_settings, **folders)

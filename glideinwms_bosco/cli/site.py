@@ -61,7 +61,7 @@ def _fields(_args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     settings = load_settings()
     try:
-        checked = select_sites(args.sites, settings)
+        checked = select_sites(args.sites, settings, host_files=True)
         problems, status, entries = checked.warnings, EXIT_OK, sum(len(site.entries) for site in checked.sites)
     except SiteFileError as err:
         problems, status, entries = err.problems, EXIT_REFUSED, 0

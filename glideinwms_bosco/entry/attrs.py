@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -45,10 +45,14 @@ _KNOWN = {
 }
 
 
-def entry_attrs(site: SiteDescription, entry: Entry) -> tuple[Attr, ...]:
-    """All attributes of an entry, every flag set, sorted by name; the operator's own win over derived ones."""
+def entry_attrs(site: SiteDescription, entry: Entry, runtime: Iterable[Attr] = ()) -> tuple[Attr, ...]:
+    """All attributes of an entry, every flag set, sorted by name; the operator's own win over derived ones.
+
+    Args:
+        runtime: attributes that follow from the runtime block, also where nothing else is derived.
+    """
     attrs = {name: Attr(name, value) for name, value in derived_attrs(site, entry)} if entry.raw.derive else {}
-    attrs.update({attr.name: attr for attr in entry.attrs})
+    attrs.update({attr.name: attr for attr in (*runtime, *entry.attrs)})
     return tuple(complete_attr(attrs[name]) for name in sorted(attrs))
 
 

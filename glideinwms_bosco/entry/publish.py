@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from glideinwms_bosco.entry.external import is_copy
 from glideinwms_bosco.entry.render import WRITTEN_BY
 
 _FILE_NAME = re.compile(r"[0-9]{2}-(?P<stem>.+)\.xml")
@@ -67,7 +68,12 @@ def plan_publication(
         if file not in rendered and file in known.files:
             continue  # another site's, which is not rendered now
         entries = _entries(text)
-        orphans = [entry for name, entry in entries.items() if name not in known.entries and name not in removed]
+        orphans = [
+            entry
+            for name, entry in entries.items()
+            # Without a copy of ours the entry is what its own file says.
+            if name not in known.entries and name not in removed and not is_copy(entry)
+        ]
         if file in rendered or known.complete:
             if orphans:
                 files[file] = _with_copies(rendered.get(file, text), orphans, keep=file in rendered)

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
 from lxml import etree
 
 from glideinwms_bosco.entry.attrs import entry_attrs
+from glideinwms_bosco.entry.external import copied
 from glideinwms_bosco.entry.meaning import entry_meanings
+from glideinwms_bosco.entry.pilot_elements import add_files
 from glideinwms_bosco.entry.raw import apply_raw
 from glideinwms_bosco.entry.submit import gatekeeper, gridtype, submit_attrs
 from glideinwms_bosco.errors import EntryError
+from glideinwms_bosco.pilot.plan import NOTHING, PilotPlan
 from glideinwms_bosco.site.model import AllowFrontend, Attr, Entry, Limits, SiteDescription
 
 # Both credential modes are `key_pair` for glideinWMS: a broker's handle travels in the private key's place.
@@ -24,8 +28,29 @@ WRITTEN_BY = "Written by gwms-bosco from"
 Value = Union[str, int, float, bool, None]
 
 
-def render_site(site: SiteDescription) -> bytes:
+@dataclass(frozen=True)
+class Surroundings:
+    """What entries are made of besides the site description.
+
+    Attributes:
+        plan: what pilots of the site bring along.
+        pilot_dir: where the files of the plan are on the factory.
+        originals: of a site with `submission: external`, its entries as their own files have them.
+    """
+
+    plan: PilotPlan = NOTHING
+    pilot_dir: Path = Path()
+    originals: Mapping[str, etree._Element] = field(default_factory=dict)
+
+
+ALONE = Surroundings()
+"""Of a site that has neither runtime block nor external entries."""
+
+
+def render_site(site: SiteDescription, around: Surroundings = ALONE) -> bytes:
     """Render all entries of a site as one config.d file (UTF-8 XML, root `<glidein>`).
+
+    External entries whose original is not there are left out.
 
     Raises:
         BatchError: an entry asks for what its batch system cannot express.
@@ -36,7 +61,15 @@ def render_site(site: SiteDescription) -> bytes:
     root.append(etree.Comment(f" {WRITTEN_BY} {source}: change that file instead. ".replace("--", "- -")))
     entries = etree.SubElement(root, "entries")
     for entry in site.entries:
-        _entry(entries, site, entry)
+        if not site.external:
+            _entry(entries, site, entry, around)
+        elif entry.name in around.originals:
+            attrs = [_element(etree.Element("attrs"), "attr", _attr_values(attr)) for attr in around.plan.attrs]
+            entries.append(copied(around.originals[entry.name], site, entry, attrs))
+        else:
+            continue
+        for files in entries[-1].iterchildren("files"):
+            add_files(files, around.plan, around.pilot_dir)
     text: bytes = etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="UTF-8")
     if entry_meanings(etree.fromstring(text)) != entry_meanings(root):
         raise EntryError(f"site {site.name}: the rendered XML does not read back as it was written", "report this")
@@ -57,7 +90,7 @@ def _element(parent: etree._Element, tag: str, values: Iterable[tuple[str, Value
     return element
 
 
-def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
+def _entry(parent: etree._Element, site: SiteDescription, entry: Entry, around: Surroundings) -> None:
     accounts = site.accounts_of(entry)
     element = _element(
         parent,
@@ -89,7 +122,7 @@ def _entry(parent: etree._Element, site: SiteDescription, entry: Entry) -> None:
             (("name", frontend.name), ("security_class", frontend.security_class)),
         )
     attrs = _element(element, "attrs")
-    for attr in entry_attrs(site, entry):
+    for attr in entry_attrs(site, entry, around.plan.attrs):
         _element(attrs, "attr", _attr_values(attr))
     for empty in ("files", "infosys_refs", "monitorgroups"):
         _element(element, empty)

@@ -47,6 +47,8 @@ def submit_attrs(site: SiteDescription, entry: Entry) -> tuple[tuple[str, str], 
 
 def submit_problems(site: SiteDescription) -> tuple[Problem, ...]:
     """Find requests that the batch system cannot express, and submit attributes that come out twice."""
+    if site.external:
+        return ()
     adapter = batch_system(site.batch.system)
     problems = []
     for i, entry in enumerate(site.entries):

@@ -16,6 +16,7 @@ from typing import Optional
 from glideinwms_bosco.batch import batch_system
 from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.errors import RemoteError
+from glideinwms_bosco.remote.account_lock import lock_parameters
 from glideinwms_bosco.remote.archive import pack_files
 from glideinwms_bosco.remote.inspection import RemoteState, parse_state
 from glideinwms_bosco.remote.messages import MessageFormatError, one_line
@@ -31,6 +32,7 @@ from glideinwms_bosco.remote.plan import (
 )
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.ssh import SshSession
+from glideinwms_bosco.remote.versions import LEASE_S
 
 INSPECT_TIMEOUT_S = 180.0
 INSTALL_TIMEOUT_S = 1800.0
@@ -121,7 +123,8 @@ def _install(
     manifest = bundle.manifest
     token = f"{manifest.digest[:12]}-{secrets.token_hex(8)}"
     kind = "archive" if plan.send else "-"
-    header = [manifest.bosco_dir, manifest.digest, token, aside, str(STALE_STAGING_S), kind, str(len(plan.entries))]
+    header = [manifest.bosco_dir, *lock_parameters("deploy"), str(LEASE_S), str(int(INSTALL_TIMEOUT_S))]
+    header += [manifest.digest, token, aside, str(STALE_STAGING_S), kind, str(len(plan.entries))]
     header += [str(entry) for entry in plan.entries]
     sent: Optional[Callable[[int], None]] = None
     if progress is not None and archive:
@@ -131,7 +134,7 @@ def _install(
         def sent(count: int) -> None:
             report(count, total)
 
-    program = load_program("begin.sh", "install.sh")
+    program = load_program("begin.sh", "lock.sh", "tree.sh", "use.sh", "install.sh")
     reply = session.run_script(program, header, archive, deadline_s=INSTALL_TIMEOUT_S, sent=sent)
     if reply.values("PLACED") != (manifest.digest,):
         raise RemoteError(f"{session.label} does not confirm the installation of {manifest.digest}")
@@ -169,8 +172,7 @@ def deploy(
 ) -> DeployReport:
     """Bring the bundle into the account of an open session.
 
-    One remote program runs when nothing changed, two otherwise. Two deploys at once do not disturb each other: each
-    builds in a directory of its own, and the one that comes second finds the version in place and verifies it.
+    One remote program runs when nothing changed, two otherwise. The second one locks the account.
 
     Args:
         session: an open session; stays open.
@@ -182,6 +184,7 @@ def deploy(
     Raises:
         PlatformError: the machine cannot run the bundle.
         RemoteStorageError: not enough space, quota or rights to write.
+        BusyError: another operator is changing the account, or has changed it since it was looked at.
         ConnectionLostError: cut off; the old version is still in place and the next deploy finishes.
         RemoteError: anything else, e.g. a directory `glite` of somebody else, or a login profile that hangs.
     """

@@ -47,12 +47,12 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Pump:
-    def __init__(self, process: subprocess.Popen[bytes], data: bytes, max_output_bytes: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], data: Sequence[bytes], max_output_bytes: int) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.overflow = False
-        self._left = memoryview(data)
-        self._size = len(data)
+        self._left = [memoryview(part) for part in data if part]
+        self._written = 0
         self._max = max_output_bytes
         self._pipes = [cast("IO[bytes]", pipe) for pipe in (process.stdin, process.stdout, process.stderr)]
         self._selector = selectors.DefaultSelector()
@@ -62,16 +62,19 @@ class _Pump:
 
     def _write(self, pipe: IO[bytes], sent: Optional[Callable[[int], None]]) -> None:
         try:
-            count = os.write(pipe.fileno(), self._left[:WRITE_CHUNK_BYTES]) if self._left else 0
+            count = os.write(pipe.fileno(), self._left[0][:WRITE_CHUNK_BYTES]) if self._left else 0
         except BlockingIOError:
             return
         except BrokenPipeError:
             # The reader has gone; why, stands in its output or exit status.
-            self._left = self._left[:0]
+            self._left = []
             count = 0
-        self._left = self._left[count:]
+        self._written += count
+        if count:
+            self._left[0] = self._left[0][count:]
+            self._left = [part for part in self._left if part]
         if count and sent:
-            sent(self._size - len(self._left))
+            sent(self._written)
         if not self._left:
             self._selector.unregister(pipe)
             pipe.close()
@@ -114,7 +117,7 @@ class _Pump:
 
 def exchange(
     argv: Sequence[str],
-    data: bytes,
+    data: Sequence[bytes],
     *,
     env: Mapping[str, str],
     deadline_s: float,
@@ -127,7 +130,7 @@ def exchange(
 
     Args:
         argv: the command; it gets a session of its own, so that it cannot ask on the terminal.
-        data: everything for its standard input, which is then closed.
+        data: everything for its standard input, in parts that need not be copied together; it is then closed.
         env: its environment.
         deadline_s: seconds after which it is killed.
         max_output_bytes: stdout beyond this ends the process; stderr is cut to its last bytes.

@@ -26,6 +26,8 @@ from glideinwms_bosco.remote.program import PROFILE_FILES
 SPARE_KB = 1024
 SPARE_INODES = 32
 _KB_PER_FILE_ROUNDING = 4
+HTCONDOR_VERSION = "htcondor"
+"""Name of the `info` entry by which an installed version tells its HTCondor."""
 # What timeout(1) ends with: GNU's own status, and that of the TERM it has sent (busybox).
 _EXPIRED = ("ended 124", "ended 143")
 _PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
@@ -206,15 +208,24 @@ def _file_entries(bundle: Bundle, state: RemoteState) -> Iterator[Entry]:
         else:
             yield Entry("send", file.path, file.mode, file.sha256)
     for path, link in sorted(bundle.links.items()):
-        if target is None or target.links.get(path) != link:
-            yield Entry("link", path, source=link)
+        right = target is not None and target.links.get(path) == link
+        yield Entry("there" if right else "link", path, source=link)
+
+
+def _told(bundle: Bundle) -> Iterator[Entry]:
+    """What scripts/install.sh checks and records about a version it builds."""
+    for path, file in sorted(bundle.files.items()):
+        linker = dynamic_linker(file.content)
+        if linker is not None:
+            yield Entry("exec", path, source=linker)
+    yield Entry("info", HTCONDOR_VERSION, source=bundle.manifest.htcondor_version)
 
 
 def make_plan(bundle: Bundle, state: RemoteState) -> Plan:
     """Compare the bundle with the account and say what has to be done."""
     digest = bundle.manifest.digest
     entries = tuple(_file_entries(bundle, state))
-    complete = digest in state.versions and all(entry.operation == "keep" for entry in entries)
+    complete = digest in state.versions and all(entry.operation in ("keep", "there") for entry in entries)
     if complete:
         action = "unchanged" if state.current_digest == digest else "switched"
         if action == "unchanged" and (state.missing_directories or state.open_places):
@@ -222,9 +233,7 @@ def make_plan(bundle: Bundle, state: RemoteState) -> Plan:
         if not any(place.name not in ("sandbox", "log") for place in state.open_places):
             return Plan(action, (), ())
         # Whoever could write there may have done so after the look: closed first, the files are verified once more.
-        return Plan(action, entries, ())
-    linkers = ((path, dynamic_linker(file.content)) for path, file in sorted(bundle.files.items()))
-    programs = tuple(Entry("exec", path, source=linker) for path, linker in linkers if linker)
+        return Plan(action, (*entries, *_told(bundle)), ())
     send = tuple(entry.path for entry in entries if entry.operation == "send")
     action = "repaired" if digest in state.versions else "installed"
-    return Plan(action, (*entries, *programs), send)
+    return Plan(action, (*entries, *_told(bundle)), send)

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-from glideinwms_bosco.errors import PlatformError, RemoteError, RemoteStorageError
+from glideinwms_bosco.errors import BusyError, PlatformError, RemoteError, RemoteStorageError
+from glideinwms_bosco.remote.account_lock import busy_error
 from glideinwms_bosco.remote.messages import Reply, one_line
 
 # `dd bs=1` and `read` take no byte more than theirs; dash would otherwise read ahead into the parameters.
@@ -51,6 +52,11 @@ def parse_failure(reply: Reply) -> RemoteFailure:
 def failure_error(failed: RemoteFailure, where: str) -> RemoteError:
     """Return (not raise) the error for a failure that a remote program has reported; `where` opens the message."""
     text = failed.text
+    if failed.step == "busy":
+        return busy_error(text, where)
+    if failed.step in ("moved", "in-use"):
+        what = "was changed meanwhile" if failed.step == "moved" else "is in use again"
+        return BusyError(f"{where}: the account {what}: {one_line(text)}", "run the same command again", text)
     message = f"{where}: {failed.step} failed: {one_line(text)}"
     if failed.step == "library":
         return PlatformError(message, "install these libraries there, or build a bundle for this system", text)

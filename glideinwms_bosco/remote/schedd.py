@@ -40,7 +40,12 @@ Report = Callable[[int, str], None]
 """Takes a job's number and a sentence about it."""
 
 
-def _bindings() -> ModuleType:
+def bindings() -> ModuleType:
+    """HTCondor's Python bindings.
+
+    Raises:
+        ScheddError: they are not installed.
+    """
     try:
         import htcondor2
     except ImportError:
@@ -53,7 +58,7 @@ def _bindings() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _worded(what: str) -> Iterator[None]:
+def worded(what: str) -> Iterator[None]:
     """Turn any failure of the bindings into one line; they raise RuntimeError, ValueError and types of their own."""
     try:
         yield
@@ -101,12 +106,12 @@ def run_test(plan: TestPlan, script: Path, report: Report) -> list[JobState]:
     Raises:
         ScheddError: the schedd cannot be reached or refuses the jobs.
     """
-    htcondor2 = _bindings()
+    htcondor2 = bindings()
     description = submit_description(plan, script)
     (plan.folder / WORD_FILE).write_text(plan.word + "\n", encoding="utf-8")
-    with _worded("the local schedd cannot be found"):
+    with worded("the local schedd cannot be found"):
         schedd = htcondor2.Schedd()
-    with _worded("the schedd does not take the test job"):
+    with worded("the schedd does not take the test job"):
         cluster = int(schedd.submit(htcondor2.Submit(description), count=plan.jobs).cluster())
     gridmanager = _GridmanagerLog(htcondor2)
     report(-1, f"submitted as job {cluster} of the local schedd")
@@ -132,7 +137,7 @@ def _follow(
     next_check = begun + _LOST_CHECK_S
     missed: set[int] = set()
     with (
-        _worded("the job event log cannot be read"),
+        worded("the job event log cannot be read"),
         contextlib.closing(htcondor2.JobEventLog(str(plan.folder / "log"))) as log,
     ):
         while any(not job.ended for job in jobs.values()):
@@ -158,7 +163,7 @@ def _event_name(event: Any) -> str:
 
 
 def _ads(schedd: Any, cluster: int) -> dict[int, dict[str, Any]]:
-    with _worded("the schedd does not answer"):
+    with worded("the schedd does not answer"):
         return {int(ad["ProcId"]): dict(ad) for ad in schedd.query(constraint=f"ClusterId == {cluster}")}
 
 
@@ -187,7 +192,7 @@ def _find_lost(schedd: Any, cluster: int, jobs: dict[int, JobState], missed: set
 
 def _remove(htcondor2: ModuleType, schedd: Any, cluster: int) -> None:
     # The jobs' outcome is known by now; that the schedd is gone must not hide it.
-    with contextlib.suppress(ScheddError), _worded("the test jobs cannot be removed"):
+    with contextlib.suppress(ScheddError), worded("the test jobs cannot be removed"):
         schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}", reason="gwms-bosco remote test is over")
 
 

@@ -28,6 +28,7 @@ from glideinwms_bosco.errors import (
     AuthenticationError,
     ConnectionLostError,
     RemoteError,
+    ThrottledError,
     UnreachableError,
 )
 from glideinwms_bosco.remote.connection import (
@@ -50,6 +51,7 @@ from glideinwms_bosco.remote.ssh_errors import (
     find_pattern,
     names_server,
 )
+from glideinwms_bosco.remote.throttle import Gate
 
 # ConnectTimeout counts per hop and covers only TCP and the banner; a slow name service or authentication comes on top.
 LOGIN_TIMEOUT_S = CONNECT_TIMEOUT_S * 3
@@ -61,16 +63,18 @@ MAX_CONTROL_PATH_BYTES = 108 - 1 - 17
 SSH_FAILED = 255  # ssh(1): "exits with the exit status of the remote command or with 255 if an error occurred"
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
+# What LogLevel VERBOSE says of hops that did let us in: it would be taken for the place of the error.
+_SUCCESS = re.compile(r"^(?:Authenticated to|Transferred:|Bytes per second:).*\n?", re.MULTILINE)
 _SAFE_DIRECTORY = re.compile(r"/[A-Za-z0-9._/-]+")
 
 _HELD_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
-_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be loaded
+_PRCTL = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may be loaded
 
 
 def _die_with_parent() -> None:
     # SIGKILL of this process must not leave a logged-in ssh behind.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -97,20 +101,34 @@ def _private_directory() -> Path:
     raise RemoteError("no directory for the ssh control socket", "make /tmp writable")
 
 
+WhyRefused = Callable[[], Optional[str]]
+"""Gives one line, or None."""
+
+
 class SshSession:
     """A context manager around one ssh master connection.
 
     On entry it logs in or raises; on exit, for whatever reason, the ssh process is ended and the private directory
-    removed. Not for use by several threads.
+    removed. Not for use by several threads, but for `abort`.
 
     Args:
         connection: the way to the login node.
         site: name of the site description for messages; may be empty.
+        gate: keeps to the login host's limits and tries again what it turns away; None for one try at once.
+        why_refused: asked after a refused login; says why the signer gave no signature, None when it gave one.
     """
 
-    def __init__(self, connection: Connection, site: str = "") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        site: str = "",
+        gate: Optional[Gate] = None,
+        why_refused: Optional[WhyRefused] = None,
+    ) -> None:
         self.connection = connection
         self._site = site
+        self._gate = gate
+        self._why_refused = why_refused
         self._directory: Optional[Path] = None
         self._master: Optional[subprocess.Popen[bytes]] = None
         self.programs_run = 0
@@ -128,23 +146,35 @@ class SshSession:
 
         Raises:
             UnreachableError, HostKeyError, AuthenticationError: as ssh reports it.
+            ThrottledError: the host turns connections away, or its limits leave no turn.
             RemoteError: when ssh is not installed or there is no place for its control socket.
         """
-        problem = agent_problem() if self.connection.key_file is None else None
+        asks_agent = self.connection.key_file is None and not self.connection.agent_keys
+        problem = agent_problem() if asks_agent else None
         if problem is not None:
             raise AuthenticationError(
                 f"{self.label}: no key: {problem}",
                 "give --key FILE, or load the key into an ssh agent (ssh-agent, ssh-add)",
             )
         try:
+            if self._gate is None:
+                self._log_in()
+            else:
+                self._gate.enter(self._log_in, self.label)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _log_in(self) -> None:
+        try:
             with _signals_held():
                 self._directory = _private_directory()
             self._start_master(self._directory)
             self._wait_until_up(self._directory)
         except BaseException:
-            self.close()
+            self._disconnect()
             raise
-        return self
 
     def __exit__(
         self,
@@ -156,6 +186,17 @@ class SshSession:
 
     def close(self) -> None:
         """End the connection and remove the private directory. Safe to call twice."""
+        self._disconnect()
+        if self._gate is not None:
+            self._gate.leave()
+
+    def abort(self) -> None:
+        """Break the connection off, from any thread: whatever runs over it ends with an error where it was begun."""
+        master = self._master
+        if master is not None:
+            master.terminate()
+
+    def _disconnect(self) -> None:
         with _signals_held():
             master, self._master = self._master, None
             directory, self._directory = self._directory, None
@@ -197,7 +238,8 @@ class SshSession:
     def _master_stderr(self) -> str:
         if self._directory is None:
             return ""
-        return (self._directory / "stderr").read_bytes()[-MAX_HEADER_LINE_BYTES * 4 :].decode("utf-8", "replace")
+        said = (self._directory / "stderr").read_bytes()[-MAX_HEADER_LINE_BYTES * 4 :].decode("utf-8", "replace")
+        return _SUCCESS.sub("", said)
 
     def _classify(self, stderr: str) -> RemoteError:
         hop = self._hop_of(stderr)
@@ -206,6 +248,10 @@ class SshSession:
     def _refused(self, stderr: str) -> RemoteError:
         """Return the error for a login that did not succeed."""
         error = self._classify(stderr)
+        if isinstance(error, AuthenticationError) and self._why_refused is not None:
+            reason = self._why_refused()
+            if reason is not None:
+                return AuthenticationError(f"{self.label}: {reason}", "", error.detail)
         if isinstance(error, ConnectionLostError):
             return UnreachableError(
                 f"{self._label_of(self._hop_of(stderr))} {CLOSED_DURING_LOGIN}", THROTTLED_HINT, error.detail
@@ -223,6 +269,19 @@ class SshSession:
                 if names_server(text, hop, (self.connection.login, *self.connection.jumps)):
                     return hop
         return self.connection.login
+
+    def client_argv(self, *options: str, command: str = "") -> list[str]:
+        """Return the command line of an ssh client that speaks to this connection's master.
+
+        Raises:
+            RemoteError: the session is not open.
+        """
+        if self._directory is None:
+            raise RemoteError("the ssh connection is not open")
+        # A client that finds no master would connect anew by itself: the ProxyCommand makes that fail.
+        argv = ["ssh", "-F", str(self._directory / "config"), "-S", str(self._directory / "ctl"), "-o",
+                "ControlMaster=no", "-o", "ProxyCommand=false", *options, LOGIN_ALIAS]  # fmt: skip
+        return [*argv, command] if command else argv
 
     def run_script(
         self,
@@ -258,13 +317,16 @@ class SshSession:
         program = script.encode("ascii")
         head = f"{len(program)}\n".encode("ascii") + program
         head += "".join(f"{line}\n" for line in (nonce, *stdin_header)).encode("utf-8")
-        # A client that finds no master would connect anew by itself: the ProxyCommand makes that fail.
-        argv = ["ssh", "-F", str(self._directory / "config"), "-S", str(self._directory / "ctl"), "-o",
-                "ControlMaster=no", "-o", "ProxyCommand=false", "-T", LOGIN_ALIAS, BOOTSTRAP]  # fmt: skip
+        argv = self.client_argv("-T", command=BOOTSTRAP)
         report = None if sent is None else lambda count: sent(max(0, count - len(head)))
         self.programs_run += 1
         output = exchange(
-            argv, head + data, env=_environment(), deadline_s=deadline_s, max_output_bytes=MAX_OUTPUT_BYTES, sent=report
+            argv,
+            (head, data),
+            env=_environment(),
+            deadline_s=deadline_s,
+            max_output_bytes=MAX_OUTPUT_BYTES,
+            sent=report,
         )
         return self._check(output, nonce, deadline_s)
 
@@ -298,7 +360,7 @@ class SshSession:
     def _lost(self, stderr: str) -> RemoteError:
         """Return the error for a session that ssh itself gave up: whatever the reason, the login had succeeded."""
         error = self._classify(f"{stderr}\n{self._master_stderr()}")
-        if isinstance(error, (UnreachableError, AuthenticationError)):
+        if isinstance(error, (UnreachableError, AuthenticationError, ThrottledError)):
             return ConnectionLostError(f"{self.label} lost the connection", LOST_HINT, error.detail)
         return error
 

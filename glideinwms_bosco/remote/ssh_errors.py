@@ -18,6 +18,7 @@ from glideinwms_bosco.errors import (
     ConnectionLostError,
     HostKeyError,
     RemoteError,
+    ThrottledError,
     UnreachableError,
 )
 from glideinwms_bosco.remote.connection import Endpoint, host_keys_command
@@ -70,12 +71,15 @@ _TABLE = (
          "is the port right, and does sshd run there?"),
     _row(r"No route to host|Network is unreachable", UnreachableError, "cannot be reached from here: no route",
          "check network and firewall"),
-    _row(r"kex_exchange_identification|banner exchange", UnreachableError,
-         "closed the connection before the ssh handshake", THROTTLED_HINT),
-    _row(r"(Connection|Operation) timed out", UnreachableError, "does not answer",
-         "check network and firewall"),
+    # clientloop.c, channels.c; before kex_exchange_identification, as the ssh behind it then finds no server
     _row(r"stdio forwarding failed|open failed: administratively prohibited", UnreachableError,
          "cannot be reached through the jump host", "may the jump host connect to it (AllowTcpForwarding, firewall)?"),
+    # sshd closes so what MaxStartups, PerSourceMaxStartups and PerSourcePenalties do not let in (sshd.c)
+    _row(r"kex_exchange_identification", ThrottledError, "closed the connection before the ssh handshake",
+         THROTTLED_HINT),
+    _row(r"banner exchange", UnreachableError, "did not begin the ssh handshake in time", THROTTLED_HINT),
+    _row(r"(Connection|Operation) timed out", UnreachableError, "does not answer",
+         "check network and firewall"),
     # mux.c
     _row(r"Session open refused by peer", RemoteError, "refuses another session on the connection",
          "ask the site for MaxSessions of at least 1 in sshd_config"),

@@ -9,6 +9,7 @@ from typing import Optional
 
 from glideinwms_bosco.errors import Problem
 from glideinwms_bosco.site.model import Attr, Entry, Limits, SiteDescription
+from glideinwms_bosco.site.runtime import MAX_VALUE_CHARS
 
 # Source: keys glideinWMS writes itself into job.condor; a second one stops reconfig for the whole factory
 # (glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate and .add).
@@ -80,7 +81,14 @@ _UNSAFE_IN_PILOT = re.compile(r"['\"`\\]|\$\(")
 
 def check_site(site: SiteDescription) -> tuple[Problem, ...]:
     """Find what fields of one site say against each other, errors and warnings, in the order of the file."""
-    problems = [*_short_name(site), *_accounts(site), *_host_keys(site), *_batch(site), *_entries(site)]
+    problems = [
+        *_short_name(site),
+        *_accounts(site),
+        *_host_keys(site),
+        *_batch(site),
+        *_overrides(site),
+        *_entries(site),
+    ]
     return tuple(sorted(problems, key=lambda problem: (problem.line, problem.field)))
 
 
@@ -169,6 +177,18 @@ def _batch(site: SiteDescription) -> Iterator[Problem]:
         )
 
 
+def _overrides(site: SiteDescription) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for i, override in enumerate(site.install.overrides):
+        where = f"install.overrides[{i}]"
+        if (override.file is None) == (override.content is None):
+            yield _at(site, where, "needs exactly one of file and content", "name a file, or write its text")
+        if override.path in first:
+            line = site.line(f"install.overrides[{first[override.path]}].path")
+            yield _at(site, f"{where}.path", f"{override.path} stands twice (first on line {line})", "keep one")
+        first.setdefault(override.path, i)
+
+
 def _entries(site: SiteDescription) -> Iterator[Problem]:
     names: dict[str, int] = {}
     known = {account.name for account in site.accounts}
@@ -196,7 +216,7 @@ def _entries(site: SiteDescription) -> Iterator[Problem]:
                 f"{entry.walltime_margin_s} s the pilot ends before the batch limit",
                 "a longer walltime or a shorter walltime_margin",
             )
-        if entry.cpus is None and "GLIDEIN_CPUS" not in _attr_names(entry):
+        if not site.external and entry.cpus is None and "GLIDEIN_CPUS" not in _attr_names(entry):
             yield _at(
                 site,
                 where,
@@ -239,6 +259,8 @@ def attr_findings(attr: Attr) -> Iterator[tuple[str, str]]:
     """Find what makes an attribute unusable: message and hint."""
     if attr.value == "":
         yield "is empty", "give it a value or remove it"
+    if len(attr.value) > MAX_VALUE_CHARS:
+        yield f"is longer than {MAX_VALUE_CHARS} characters", "ship it as a file"
     unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
     if unsafe:
         yield (

@@ -57,6 +57,8 @@ Found = tuple[str, str, str, str]
 
 
 def _login(site: SiteDescription) -> Iterator[Problem]:
+    if site.external:
+        return
     if site.login is not None:
         if not site.accounts:
             yield Problem(site.file, site.line("login"), "accounts", "missing", "add it; it is: Remote accounts.")

@@ -29,7 +29,8 @@ def site_fields() -> tuple[Field, ...]:
 
 
 def _fields(schema: Mapping[str, Any], path: str) -> Iterator[Field]:
-    required = schema.get("required", ())
+    # `else`: what the usual file needs, as against one with `submission: external`.
+    required = (*schema.get("required", ()), *schema.get("else", {}).get("required", ()))
     for name, given in schema.get("properties", {}).items():
         found = _flat(given)
         here = f"{path}.{name}" if path else name
@@ -64,7 +65,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " / ".join(str(value) for value in schema["enum"])
     if "oneOf" in schema:
-        return "value or block" if any(branch.get("type") != "object" for branch in schema["oneOf"]) else "block"
+        kinds = {_flat(branch).get("type") for branch in schema["oneOf"]}
+        return "block or list" if "array" in kinds else "block" if kinds == {"object"} else "value or block"
     kinds = schema.get("type", "")
     names = [kinds] if isinstance(kinds, str) else kinds
     return " or ".join(_KINDS.get(name, name) for name in names)

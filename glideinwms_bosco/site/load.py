@@ -10,6 +10,7 @@ from typing import Any
 from glideinwms_bosco.errors import Problem, SiteError, SiteFileError
 from glideinwms_bosco.site import crosscheck
 from glideinwms_bosco.site.crosscheck_raw import check_raw
+from glideinwms_bosco.site.crosscheck_runtime import check_runtime
 from glideinwms_bosco.site.model import (
     DEFAULT_SSH_PORT,
     DEFAULT_WALLTIME_MARGIN_S,
@@ -23,17 +24,21 @@ from glideinwms_bosco.site.model import (
     JumpHost,
     Limits,
     Login,
+    Override,
     Pace,
     Raw,
     Restrictions,
     SiteDescription,
     Submit,
 )
+from glideinwms_bosco.site.runtime import runtime_of
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
 from glideinwms_bosco.site.walltime import parse_walltime
-from glideinwms_bosco.site.yaml_source import YamlSource, dotted
+from glideinwms_bosco.site.yaml_source import PathKey, YamlSource, dotted
 
+# Of a site with `submission: external`; nothing reads it.
+_NO_BATCH = {"system": "condor"}
 # Blocks of an entry that `defaults` fills field by field; any other value replaces the default whole.
 _MERGED = ("batch", "limits", "release", "remove", "restrictions", "submit", "attrs", "submit_attrs")
 
@@ -49,7 +54,10 @@ def load_site(path: Path) -> tuple[SiteDescription, tuple[Problem, ...]]:
     """
     site = describe_site(path)
     findings = tuple(
-        sorted((*crosscheck.check_site(site), *check_raw(site)), key=lambda problem: (problem.line, problem.field))
+        sorted(
+            (*crosscheck.check_site(site), *check_raw(site), *check_runtime(site)),
+            key=lambda problem: (problem.line, problem.field),
+        )
     )
     if any(problem.severity == "error" for problem in findings):
         raise SiteFileError(findings)
@@ -62,16 +70,38 @@ def describe_site(path: Path) -> SiteDescription:
     Raises:
         SiteFileError: with all errors that the schema finds.
     """
-    source = YamlSource(path)
+    source = YamlSource(path, _is_script)
     problems = schema_problems(source) + _login_problems(source) + _walltime_problems(source)
+    problems = problems or _htcondor_problems(source)
     if problems:
         raise SiteFileError(tuple(problems))
-    try:
-        return _site(source)
-    except SiteError as err:
-        # The constructors check again what the schema has let through; only an HTCondor source can still be refused.
-        line = source.line(("install", "htcondor"))
-        raise SiteFileError((Problem(source.file, line, "install.htcondor", err.message, err.hint),)) from None
+    return _site(source)
+
+
+def _is_script(path: PathKey) -> bool:
+    return path[:2] == ("install", "overrides") and path[3:] == ("content",)
+
+
+def htcondor_sources(value: Any) -> tuple[HTCondorSource, ...]:
+    """Read `htcondor` of a file that the schema has accepted: one source, or a list of them.
+
+    Raises:
+        SiteError: one cannot be used.
+    """
+    return tuple(HTCondorSource(**item) for item in (value if isinstance(value, list) else [value]))
+
+
+def _htcondor_problems(source: YamlSource) -> list[Problem]:
+    """What the schema cannot say of HTCondor sources."""
+    value = source.data.get("install", {}).get("htcondor", [])
+    problems = []
+    for i, item in enumerate(value if isinstance(value, list) else [value]):
+        where = ("install", "htcondor", i) if isinstance(value, list) else ("install", "htcondor")
+        try:
+            HTCondorSource(**item)
+        except SiteError as err:
+            problems.append(Problem(source.file, source.line(where), dotted(where), err.message, err.hint))
+    return problems
 
 
 def load_sites(paths: Iterable[Path]) -> tuple[tuple[SiteDescription, ...], tuple[Problem, ...]]:
@@ -100,6 +130,8 @@ def _login_problems(source: YamlSource) -> list[Problem]:
     """What the schema lets a file with imported entries leave out, and no other."""
     data = source.data if isinstance(source.data, dict) else {}
     entries = data.get("entries")
+    if data.get("submission") == "external":
+        return []
     if isinstance(entries, list) and any(isinstance(entry, dict) and "raw" in entry for entry in entries):
         return []
     fields = site_schema()["properties"]
@@ -137,10 +169,10 @@ def _site(source: YamlSource) -> SiteDescription:
     return SiteDescription(
         name=data["site"],
         resource=data.get("resource", data["site"]),
-        trust_domain=data["trust_domain"],
+        trust_domain=data.get("trust_domain", ""),
         login=_login(data["login"]) if "login" in data else None,
         accounts=tuple(Account(**{"name": account["user"], **account}) for account in data.get("accounts", ())),
-        batch=_batch(data["batch"]),
+        batch=_batch(data.get("batch", _NO_BATCH)),
         entries=tuple(_entry(_merged(defaults, own)) for own in data["entries"]),
         enabled=data.get("enabled", True),
         cms_site=data.get("cms_site"),
@@ -148,7 +180,8 @@ def _site(source: YamlSource) -> SiteDescription:
         region=data.get("region"),
         supported_vos=tuple(data.get("supported_vos", ())),
         install=_install(data.get("install", {})),
-        runtime=data.get("runtime", {}),
+        external=data.get("submission") == "external",
+        runtime=runtime_of(data["runtime"]) if "runtime" in data else None,
         network=data.get("network", {}),
         file=source.file,
         lines=_lines(source),
@@ -170,7 +203,8 @@ def _login(data: Mapping[str, Any]) -> Login:
         JumpHost(jump["host"], jump.get("port", DEFAULT_SSH_PORT), jump.get("user"), tuple(jump.get("host_keys", ())))
         for jump in data.get("jump_hosts", ())
     )
-    return Login(data["host"], data.get("port", DEFAULT_SSH_PORT), tuple(data.get("host_keys", ())), jumps)
+    limits = {name: data[name] for name in ("max_connections", "connections_per_minute") if name in data}
+    return Login(data["host"], data.get("port", DEFAULT_SSH_PORT), tuple(data.get("host_keys", ())), jumps, **limits)
 
 
 def _batch(data: Mapping[str, Any]) -> Batch:
@@ -188,7 +222,11 @@ def _batch(data: Mapping[str, Any]) -> Batch:
 
 
 def _install(data: Mapping[str, Any]) -> Install:
-    return Install(data.get("bosco_dir"), HTCondorSource(**data["htcondor"]) if "htcondor" in data else None)
+    overrides = tuple(
+        Override(item["path"], item.get("file"), item.get("content"), int(item["mode"], 8) if "mode" in item else None)
+        for item in data.get("overrides", ())
+    )
+    return Install(data.get("bosco_dir"), htcondor_sources(data.get("htcondor", [])), overrides)
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +240,7 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
 def _entry(data: Mapping[str, Any]) -> Entry:
     batch, limits = data.get("batch", {}), data.get("limits", {})
     plain = (
+        "file",
         "enabled",
         "comment",
         "cpus",

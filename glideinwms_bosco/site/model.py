@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from glideinwms_bosco.errors import SiteError
+from glideinwms_bosco.site.runtime import Runtime
 from glideinwms_bosco.site.source import HTCondorSource
 
 DEFAULT_SSH_PORT = 22
+# Below the ten half-open logins at which sshd starts to refuse (MaxStartups 10:30:100 in sshd_config(5)).
+DEFAULT_MAX_CONNECTIONS = 8
+DEFAULT_CONNECTIONS_PER_MINUTE = 60
 DEFAULT_BOSCO_DIR = "bosco"
 """Install folder remote_gahp uses when the entry names none. Source: HTCondor 23.9 `remote_gahp`, REMOTE_GLITE."""
 DEFAULT_WALLTIME_MARGIN_S = 1800
@@ -55,12 +59,17 @@ class JumpHost:
 
 @dataclass(frozen=True)
 class Login:
-    """The login host. `host_keys`: `type base64` strings; `jump_hosts`: nearest to the factory first."""
+    """The login host. `host_keys`: `type base64` strings; `jump_hosts`: nearest to the factory first.
+
+    `max_connections` at once and `connections_per_minute` are what our commands, all together, allow themselves.
+    """
 
     host: str
     port: int = DEFAULT_SSH_PORT
     host_keys: tuple[str, ...] = ()
     jump_hosts: tuple[JumpHost, ...] = ()
+    max_connections: int = DEFAULT_MAX_CONNECTIONS
+    connections_per_minute: int = DEFAULT_CONNECTIONS_PER_MINUTE
 
     def __post_init__(self) -> None:
         _no_blank("login host", self.host)
@@ -103,11 +112,25 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Override:
+    """A file laid over the bundle at `path`: `file` (path on the factory) or `content`. `mode` None: it follows."""
+
+    path: str
+    file: Optional[str] = None
+    content: Optional[str] = None
+    mode: Optional[int] = None
+
+
+@dataclass(frozen=True)
 class Install:
-    """Where the bundle goes. `bosco_dir` None: remote_gahp's default, and no attribute in the entry XML."""
+    """Where the bundle goes and what is in it.
+
+    `bosco_dir` None: remote_gahp's default, and no attribute in the entry XML. `htcondor` empty: the host's sources.
+    """
 
     bosco_dir: Optional[str] = None
-    htcondor: Optional[HTCondorSource] = None
+    htcondor: tuple[HTCondorSource, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
         _no_blank("bosco_dir", self.bosco_dir)
@@ -197,9 +220,13 @@ class Raw:
 
 @dataclass(frozen=True)
 class Entry:
-    """One factory entry. Times in seconds, memory in MB (2^20 bytes), cpus, memory and gpus per node."""
+    """One factory entry. Times in seconds, memory in MB (2^20 bytes), cpus, memory and gpus per node.
+
+    `file`: of an external entry, the file of the factory's configuration that defines it; None: the one that counts.
+    """
 
     name: str
+    file: Optional[str] = None
     enabled: bool = True
     comment: Optional[str] = None
     accounts: tuple[str, ...] = ()
@@ -244,7 +271,8 @@ class Entry:
 class SiteDescription:
     """One site behind one login host. `file` and `lines` say where each field stands and take no part in comparison.
 
-    `login` is None while all entries keep their imported gatekeepers.
+    `login` is None while all entries keep their imported gatekeepers, and in `external` ones, whose entries stand in
+    somebody else's file; there `batch` and `trust_domain` say nothing.
     `lines` maps dotted paths (`entries[0].walltime`) to 1-based lines.
     """
 
@@ -261,7 +289,8 @@ class SiteDescription:
     region: Optional[str] = None
     supported_vos: tuple[str, ...] = ()
     install: Install = Install()
-    runtime: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    external: bool = False
+    runtime: Optional[Runtime] = None
     network: Mapping[str, Any] = field(default_factory=dict, hash=False)
     file: str = field(default="", compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
@@ -277,6 +306,11 @@ class SiteDescription:
         Raises:
             SiteError: the site file has none.
         """
+        if self.external:
+            raise SiteError(
+                f"{self.file or self.name}: has submission: external, so there is no login host to connect to",
+                "its pilots are submitted by somebody else's entry",
+            )
         if self.login is None:
             raise SiteError(
                 f"{self.file or self.name}: login.host is not set, so there is no host to connect to",

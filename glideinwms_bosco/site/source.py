@@ -40,6 +40,11 @@ class HTCondorSource:
         if self.tarball is not None:
             self._check_tarball(self.tarball)
 
+    @property
+    def place(self) -> str:
+        """How messages name the source: the root, or the tarball's file name."""
+        return self.root if self.root is not None else str(self.tarball).rpartition("/")[2]
+
     def _check_root(self, root: str) -> None:
         if not root.startswith("/") or not _PLAIN.fullmatch(root):
             raise SiteError(f"HTCondor source: root {root!r} is not an absolute path", 'use "/" on a factory')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union
 
@@ -56,13 +57,15 @@ class YamlSource:
 
     Args:
         path: file to read; messages name it as given.
+        may_have_lines: tells of a value's place whether line feeds and tabs may stand in it.
 
     Raises:
         SiteFileError: unreadable, too large, not UTF-8, not YAML, duplicate keys, control characters in a value.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, may_have_lines: Callable[[PathKey], bool] = lambda _path: False) -> None:
         self.file = str(path)
+        self._may_have_lines = may_have_lines
         self._lines: dict[PathKey, int] = {}
         self._nodes = 0
         self.problems: list[Problem] = []
@@ -125,7 +128,9 @@ class YamlSource:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
         value = loader.construct_object(node)
-        if isinstance(value, str) and _UNUSABLE.search(value):
+        if isinstance(value, str) and any(
+            found[0] not in "\n\t" or not self._may_have_lines(path) for found in _UNUSABLE.finditer(value)
+        ):
             self._report(node, path, "has a line break or control character", "write it on one line")
         return value
 

@@ -12,14 +12,14 @@ from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
-from tests.bench import bundles, installing, jobs, linting, rendering
+from tests.bench import bundles, fleet, installing, jobs, linting, rendering
 from tests.bench.figures import BenchError, Figure, Section, table, timed
 from tests.bench.workplace import Workplace
 from tests.lab.lab import Lab
 from tests.lab.rootfs import rootfs_path
 from tests.lab.settings import BASE_HOSTS, LabError
 
-NO_ROOT = "bundle, deploy, redeploy, job and lab are not measured: the lab needs root (network name spaces, mounts)"
+NO_ROOT = "bundle, deploy, redeploy, fleet, job and lab are not measured: the lab needs root (name spaces, mounts)"
 
 
 def _lab_sections() -> Generator[Section, None, None]:
@@ -41,6 +41,7 @@ def _lab_sections() -> Generator[Section, None, None]:
         yield built
         yield installing.first(place, start_s, built.figures[2].value)
         yield installing.again(place)
+        yield fleet.measure(place)
         yield jobs.measure(place)
     finally:
         lab.down()

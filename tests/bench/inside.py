@@ -12,8 +12,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from glideinwms_bosco.cli.bundle import bundle_of
 from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.cli.site_bundles import SiteBundles
 from glideinwms_bosco.site.load import load_site
 from tests.bench.figures import timed
 
@@ -25,7 +25,7 @@ def main(site_file: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "bundle.tar.gz")
         for _ in range(rounds):
-            took_s, bundle = timed(partial(bundle_of, site, settings))
+            took_s, (bundle, _choice) = timed(partial(SiteBundles(settings).get, site))
             build_s.append(took_s)
             pack_s.append(timed(partial(bundle.write_archive, archive))[0])
     print(json.dumps({"build_s": build_s, "pack_s": pack_s}))

@@ -19,10 +19,15 @@ REFUSED, USAGE, REMOTE = 1, 2, 3
 
 
 def tree(lab: Lab, host: str, folder: str) -> str:
-    """Everything below a folder: names, modes, sizes, link targets and times; the lock of commands says nothing."""
+    """Everything below a folder: names, modes, sizes, link targets and times.
+
+    Locks say nothing, and a refused command too is a connection and an event of the history.
+    """
+    noted = ["(", "-name", "connections", "-o", "-name", "history", "-o", "-name", "failed", ")", "-prune"]
     folders = ["-type", "d", "-printf", "%P/ %m\n"]
     files = ["!", "-name", "entries.lock", "-printf", "%P %m %s %l %T@\n"]
-    return lab.run(host, ["find", folder, *folders, "-o", *files], check=False).stdout
+    own = [*noted, "-o"] if folder == STATE else []
+    return lab.run(host, ["find", folder, *own, *folders, "-o", *files], check=False).stdout
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from glideinwms_bosco.broker.json_source import JsonSource
 from glideinwms_bosco.broker.policy import KeyedPolicy, Policy, parse_policy
+from glideinwms_bosco.errors import PolicyFileError
+from glideinwms_bosco.json_file import JsonSource
 from glideinwms_bosco.sshwire.certificate import Certificate, parse_certificate
 from glideinwms_bosco.sshwire.handle import spki_pin
 from glideinwms_bosco.sshwire.keys import PublicKey, decode_base64, parse_authorized
@@ -134,7 +135,7 @@ def changed(*path: Any, value: Any = None, drop: bool = False) -> dict[str, Any]
 
 def as_policy(data: dict[str, Any]) -> Policy:
     """Check and type values of a policy."""
-    return parse_policy(JsonSource(json.dumps(data, indent=2), "policy.json"))
+    return parse_policy(JsonSource(json.dumps(data, indent=2), "policy.json", PolicyFileError))
 
 
 def keyed(data: dict[str, Any], user_key: Optional[Signer] = None) -> KeyedPolicy:

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from glideinwms_bosco.broker.paths import BrokerPaths
 from glideinwms_bosco.broker.service import Broker
@@ -20,8 +20,6 @@ from glideinwms_bosco.errors import BrokerError
 from glideinwms_bosco.link.connection import LinkConnection, listen
 from glideinwms_bosco.link.messages import (
     Answer,
-    CertOk,
-    CertReq,
     Deny,
     Offer,
     OfferAck,
@@ -70,7 +68,7 @@ class StandInRelay:
         items = self.offers[-1].items if self.offers else ()
         return {(item.comment.split(":")[1], item.purpose): item for item in items}
 
-    async def ask(self, message: Union[Sign, CertReq]) -> Answer:
+    async def ask(self, message: Sign) -> Answer:
         assert self.connection is not None
         return await self.connection.request(message, ASK_S)
 
@@ -79,15 +77,10 @@ class StandInRelay:
         assert isinstance(answer, SignOk), answer
         return answer.signature
 
-    async def denied(self, request: Union[Sign, CertReq]) -> Deny:
+    async def denied(self, request: Sign) -> Deny:
         answer = await self.ask(request)
         assert isinstance(answer, Deny), answer
         return answer
-
-    async def certificate(self, request: CertReq) -> bytes:
-        answer = await self.ask(request)
-        assert isinstance(answer, CertOk), answer
-        return answer.cert_blob
 
     def connected(self, connection: LinkConnection) -> None:
         connection.on_request = self._offered

@@ -48,7 +48,8 @@ class SigningKey:
 def offer_item(identity: Identity, key: SigningKey, known_hosts: str, hosts: str, user: str, **other: Any) -> OfferItem:
     purpose = other.pop("purpose", SUBMIT)
     item = OfferItem(
-        handle=handle_id(identity.spki_der, key.blob, purpose), pubkey_blob=key.blob, cert_blob=b"", comment="",
+        handle=handle_id(identity.spki_der, key.blob, purpose), pubkey_blob=key.blob, anchor=key.blob, cert_blob=b"",
+        comment="",
         purpose=purpose, user=user, hosts=hosts, known_hosts_text=known_hosts,
     )  # fmt: skip
     return replace(item, **other)

@@ -35,7 +35,12 @@ entries:
 
 def use_host_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the folders of an installed host below `folder` and point the command at them; returns `folder`."""
-    for variable, name in (("SITES", "sites.d"), ("CONFIG_D", "config.d"), ("STATE", "state")):
+    for variable, name in (
+        ("SITES", "sites.d"),
+        ("CONFIG_D", "config.d"),
+        ("STATE", "state"),
+        ("OVERRIDES", "overrides"),
+    ):
         (folder / name).mkdir()
         monkeypatch.setenv(f"GWMS_BOSCO_{variable}", str(folder / name))
     monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)

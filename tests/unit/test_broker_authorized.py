@@ -169,7 +169,7 @@ def test_names_no_addresses_when_those_of_one_factory_are_unknown() -> None:
 def test_the_line_of_a_ca_names_the_principals() -> None:
     data = policy_data()
     ca = {"backend": "ssh-agent", "file": "/ca"}
-    data["handles"][ENTRY]["cert"] = {"mode": "issue", "ca": ca, "principals": ["a", "b"]}
+    data["handles"][ENTRY]["cert"] = {"mode": "cert+sign", "ca": ca, "principals": ["a", "b"]}
     policy = as_policy(data)
     text = ca_line(policy, policy.entries[ENTRY], KEY)
     assert 'cert-authority,principals="a,b",from="192.0.2.10/32" ssh-ed25519' in text

@@ -23,7 +23,7 @@ from glideinwms_bosco.broker.service import Broker
 from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.errors import BrokerError, LinkError, PolicyFileError
 from glideinwms_bosco.link.deny import DenyCode
-from glideinwms_bosco.link.messages import CertReq, OfferFlag
+from glideinwms_bosco.link.messages import OfferFlag
 from glideinwms_bosco.sshwire.certificate import parse_certificate
 from glideinwms_bosco.sshwire.handle import handle_id
 from glideinwms_bosco.sshwire.keys import verify
@@ -389,31 +389,6 @@ def test_certificate_of_another_maker_is_refused(world: BrokerWorld) -> None:
         assert deny.code == DenyCode.KEY
 
     _run(world, body)
-
-
-def test_relay_gets_a_certificate_for_its_own_key_only_in_mode_issue(world: BrokerWorld) -> None:
-    ca = make_ssh_key(world.paths.config_dir / "ca")
-    source = {"backend": "ssh-agent", "file": str(world.paths.config_dir / "ca")}
-    world.add_key("issues", cert={"mode": "issue", "ca": source, "principals": ["gwms-pilot"], "ttl": 300})
-    world.add_key("plain")
-    ephemeral = make_ssh_key(world.folder / "ephemeral")
-
-    async def body(_broker: Broker, relay: StandInRelay) -> None:
-        item = relay.items["issues", "submit"]
-        assert item.flags & OfferFlag.ISSUE
-        certificate = parse_certificate(await relay.certificate(CertReq(item.handle, "{}", ephemeral.blob)))
-        assert (certificate.ca.blob, certificate.key.blob) == (ca.blob, ephemeral.blob)
-        assert certificate.valid_before - time.time() < 302
-        plain = relay.items["plain", "submit"]
-        assert (await relay.denied(CertReq(plain.handle, "{}", ephemeral.blob))).code == DenyCode.KEY
-        own = CertReq(item.handle, "{}", item.pubkey_blob)
-        assert (await relay.denied(own)).code == DenyCode.KEY
-        unknown = CertReq("a" * 26, "{}", ephemeral.blob)
-        assert (await relay.denied(unknown)).code == DenyCode.UNKNOWN_HANDLE
-
-    _run(world, body)
-    (record,) = [record for record in world.audit() if record["event"] == "issue"]
-    assert (record["entry"], record["key"]) == ("issues", ephemeral.fingerprint)
 
 
 def test_relay_with_another_key_gets_nothing(world: BrokerWorld) -> None:

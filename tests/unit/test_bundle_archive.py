@@ -190,7 +190,7 @@ def _json(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> str:
     [
         lambda data: data.update(more=1),
         lambda data: data.pop("source"),
-        lambda data: data.update(format_version=2),
+        lambda data: data.update(format_version=3),
         lambda data: data.update(format_version=True),
         lambda data: data.update(source=7),
         lambda data: data.update(files={}),

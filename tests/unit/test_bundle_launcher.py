@@ -66,3 +66,31 @@ def test_relative_call_ignores_cdpath(bosco: Path, shell: str) -> None:
 
 def test_unknown_name_is_refused(bosco: Path, shell: str) -> None:
     assert run(shell, f"{bosco}/glite/bin/other", cwd=bosco) == []
+
+
+def test_running_gahp_leaves_a_lease(bosco: Path, shell: str) -> None:
+    (bosco / "leases").mkdir()
+    for name in ("blahpd", "condor_ft-gahp"):
+        (bosco / f"versions/A/libexec/{name}.bin").write_text("#!/bin/sh\ncat /proc/$$/stat\n")
+        (line,) = run(shell, f"{bosco}/glite/bin/{name}", "a b", cwd=bosco)
+        pid, start = line.split()[0], line.rpartition(")")[2].split()[19]
+        (lease,) = (bosco / "leases").iterdir()
+        assert lease.name == f"A@{pid}.{start}@{os.uname().nodename}"
+        assert lease.stat().st_size == 0
+        lease.unlink()
+
+
+@pytest.mark.parametrize("case", ["no directory", "a file", "not writable"])
+def test_lease_that_cannot_be_written_stops_nothing(bosco: Path, shell: str, case: str) -> None:
+    if case == "a file":
+        (bosco / "leases").touch()
+    elif case == "not writable":
+        if os.geteuid() == 0:
+            pytest.skip("root writes everywhere")
+        (bosco / "leases").mkdir(mode=0o500)
+    program = shutil.which(shell) or shell
+    start = [program, "sh"] if shell == "busybox" else [program]
+    argv = [*start, f"{bosco}/glite/bin/blahpd"]
+    done = subprocess.run(argv, env={"PATH": os.defpath}, capture_output=True, timeout=30, check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{bosco}/versions/A/libexec/blahpd.bin")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,8 +20,6 @@ from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.frames import MAX_BODY, encode
 from glideinwms_bosco.link.messages import (
     Answer,
-    CertOk,
-    CertReq,
     Deny,
     GoAway,
     GoAwayCode,
@@ -89,14 +88,31 @@ class TestRequests:
 
         run(test())
 
-    @pytest.mark.parametrize("answer", [Deny(15, "more than 60 in an hour", 30), CertOk(b"cert", 1)])
-    def test_certificates_are_given_or_denied(self, ends: Ends, answer: Answer) -> None:
-        async def issue(_message: CertReq) -> Answer:
-            return answer
+    def test_a_refusal_is_an_answer(self, ends: Ends) -> None:
+        async def refuse(_message: Sign) -> Answer:
+            return Deny(15, "more than 60 in an hour", 30)
 
         async def test() -> None:
-            async with link_of(ends, issue) as (_, relay):
-                assert await relay.request(CertReq("a" * 26, "{}", b"key"), DEADLINE_S) == answer
+            async with link_of(ends, refuse) as (_, relay):
+                assert await relay.request(SIGN, DEADLINE_S) == Deny(15, "more than 60 in an hour", 30)
+
+        run(test())
+
+    def test_offer_of_a_thousand_handles_passes(self, ends: Ends) -> None:
+        item = OfferItem("h", b"k" * 400, b"k" * 400, b"", "c", "submit", "u", "h:22", "x" * 400)
+        offer = Offer(1, tuple(replace(item, handle=f"{at:026}") for at in range(1000)))
+
+        async def take(offer: Offer) -> Answer:
+            return OfferAck.fitting(OfferResult(item.handle, 19, "no " * 100) for item in offer.items)
+
+        async def test() -> None:
+            async with link_of(ends, on_offer=take) as (broker, _):
+                ack = await broker.request(offer, DEADLINE_S)
+                assert isinstance(ack, OfferAck)
+                assert [(result.handle, result.code) for result in ack.results] == [
+                    (item.handle, 19) for item in offer.items
+                ]
+                assert ack.results[0].reason == "no " * 100
 
         run(test())
 
@@ -645,9 +661,11 @@ class TestPeerAfterHello:
             peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
             peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             peer.send(b"".join(frame(SIGN, rid) for rid in range(1, 257)))
-            while not peer.writer.is_closing():  # only writing shows that the other end has cut
-                peer.send(frame(Ping(1)))
-                await asyncio.sleep(0.01)
+            with contextlib.suppress(OSError):
+                while not peer.writer.is_closing():  # only writing shows that the other end has cut
+                    peer.send(frame(Ping(1)))
+                    await peer.writer.drain()
+                    await asyncio.sleep(0.01)
 
         failure = self._failure(ends, talk, Limits(buffer_bytes=256 * 1024), on_request=sign_at_length)
 

@@ -11,8 +11,6 @@ import pytest
 from glideinwms_bosco.errors import WireError
 from glideinwms_bosco.link import messages
 from glideinwms_bosco.link.messages import (
-    CertOk,
-    CertReq,
     Deny,
     GoAway,
     Hello,
@@ -34,6 +32,7 @@ from glideinwms_bosco.sshwire.primitives import string, text, uint32, uint64
 ITEM = OfferItem(
     handle="a" * 26,
     pubkey_blob=b"\0\0\0\x0bssh-ed25519",
+    anchor=b"exec:juwels-cms",
     cert_blob=b"",
     comment="gwms-broker:aaaa",
     purpose="submit",
@@ -52,8 +51,6 @@ ALL: list[Message] = [
     OfferAck((OfferResult("a" * 26, 0), OfferResult("b" * 26, 19, "not this frontend's"))),
     SIGN,
     SignOk(b"signature"),
-    CertReq("a" * 26, "{}", b"key"),
-    CertOk(b"cert", 1_900_000_000),
     Deny(15, "more than 60 in an hour", 30),
     Ping(2**64 - 1),
     Pong(0),
@@ -85,8 +82,6 @@ def test_every_type_has_its_number() -> None:
         "OfferAck": 0x03,
         "Sign": 0x10,
         "SignOk": 0x11,
-        "CertReq": 0x12,
-        "CertOk": 0x13,
         "Deny": 0x1F,
         "Ping": 0x20,
         "Pong": 0x21,
@@ -102,7 +97,7 @@ def test_sign_has_the_layout_of_the_protocol() -> None:
 
 
 def test_offer_item_has_the_layout_of_the_protocol() -> None:
-    keys = text(ITEM.handle) + string(ITEM.pubkey_blob) + string(b"") + text(ITEM.comment)
+    keys = text(ITEM.handle) + string(ITEM.pubkey_blob) + string(ITEM.anchor) + string(b"") + text(ITEM.comment)
     place = text("submit") + text("cmspilot") + text(ITEM.hosts) + text(ITEM.known_hosts_text)
 
     assert Offer(1, (ITEM,)).body() == uint32(1) + keys + place + uint64(0) + uint64(1_900_000_000) + uint32(3)
@@ -115,7 +110,7 @@ def test_offer_takes_its_generation_from_the_frame() -> None:
     assert offer.generation == 77
 
 
-@pytest.mark.parametrize("number", [0x00, 0x04, 0x14, 0x7F])
+@pytest.mark.parametrize("number", [0x00, 0x04, 0x12, 0x7F])
 def test_unknown_low_types_are_errors(number: int) -> None:
     assert not ignorable(number)
     with pytest.raises(WireError, match=f"0x{number:02x}"):

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from glideinwms_bosco.errors import LinkError
-from glideinwms_bosco.link.connection import Authority, Limits, LinkConnection, dial, listen
+from glideinwms_bosco.link.connection import Limits
 from glideinwms_bosco.link.messages import GoAway
 from glideinwms_bosco.link.tls import ALPN, Identity, client_context, load_identity, make_identity, server_context
 from tests.unit.link_fixture import (
@@ -226,17 +226,13 @@ def _issue(
     key: ec.EllipticCurvePrivateKey,
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
-    dns: Optional[str] = None,
-    ca: bool = False,
 ) -> x509.Certificate:
     now = datetime.datetime(2024, 1, 1)
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, issuer)]
     builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
     builder = builder.not_valid_after(now + datetime.timedelta(days=36500))
-    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    if dns:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     return builder.sign(issuer_key, hashes.SHA256())
 
 
@@ -335,7 +331,10 @@ class TestHandshake:
         run(test())
 
     def test_dial_names_a_relay_that_does_not_take_our_certificate(self, ends: Ends, tmp_path: Path) -> None:
-        context = server_context(ends.relay, Authority(_self_signed(tmp_path, "some CA")[0]))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ends.relay.cert_file, ends.relay.key_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(_self_signed(tmp_path, "some CA")[0])
 
         assert f"does not accept our certificate, key {ends.broker.pin}" in _dial_failure(ends, context)
 
@@ -392,66 +391,3 @@ def _dial_failure(ends: Ends, context: ssl.SSLContext) -> str:
     finally:
         thread.join()
         listener.close()
-
-
-class TestAuthority:
-    @pytest.fixture
-    def ca(self, tmp_path: Path) -> tuple[Path, ec.EllipticCurvePrivateKey]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        return _files(tmp_path, "ca", key, _issue("CA", key, "CA", key, ca=True))[0], key
-
-    def _host(self, folder: Path, dns: str, ca_key: ec.EllipticCurvePrivateKey) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
-        return load_identity(*_files(folder, dns, key, _issue(dns, key, "CA", ca_key, dns)))
-
-    async def _connect(
-        self, relay: Identity, broker: Identity, anchors: Path, pins: tuple[str, ...] = ()
-    ) -> tuple[str, ...]:
-        came: list[LinkConnection] = []
-        authority = Authority(anchors, frozenset({"broker.example.org"}))
-        server = await listen(
-            LOOPBACK, 0, relay, lambda _spki: False, came.append, name="relay", authority=authority, limits=QUICK
-        )
-        try:
-            broker_end = await dial("localhost", server.port, broker, pins, name="broker", authority=Authority(anchors))
-            broker_end.close()
-            await broker_end.wait_closed()
-            return came[0].peer_dns_names
-        finally:
-            server.close()
-            await server.wait_closed()
-
-    def test_names_count_instead_of_pins(self, tmp_path: Path, ca: tuple[Path, ec.EllipticCurvePrivateKey]) -> None:
-        relay, broker = (self._host(tmp_path, dns, ca[1]) for dns in ("localhost", "broker.example.org"))
-
-        assert run(self._connect(relay, broker, ca[0])) == ("broker.example.org",)
-        assert run(self._connect(relay, broker, ca[0], (relay.pin,))) == ("broker.example.org",)
-
-    def test_a_pin_counts_in_addition(self, tmp_path: Path, ca: tuple[Path, ec.EllipticCurvePrivateKey]) -> None:
-        relay, broker = (self._host(tmp_path, dns, ca[1]) for dns in ("localhost", "broker.example.org"))
-
-        with pytest.raises(LinkError, match=f"shows the key {relay.pin}, registered is {broker.pin}"):
-            run(self._connect(relay, broker, ca[0], (broker.pin,)))
-
-    def test_refuses_a_relay_of_another_name(self, tmp_path: Path, ca: tuple[Path, ec.EllipticCurvePrivateKey]) -> None:
-        relay, broker = (self._host(tmp_path, dns, ca[1]) for dns in ("relay.example.org", "broker.example.org"))
-
-        with pytest.raises(LinkError, match="Hostname mismatch"):
-            run(self._connect(relay, broker, ca[0]))
-
-    def test_refuses_a_broker_of_another_name(
-        self, tmp_path: Path, ca: tuple[Path, ec.EllipticCurvePrivateKey]
-    ) -> None:
-        relay, broker = (self._host(tmp_path, dns, ca[1]) for dns in ("localhost", "other.example.org"))
-
-        with pytest.raises(LinkError, match=r"shows the name other\.example\.org .*no broker is registered"):
-            run(self._connect(relay, broker, ca[0]))
-
-    def test_the_open_issuer_is_no_authority(
-        self, tmp_path: Path, ends: Ends, ca: tuple[Path, ec.EllipticCurvePrivateKey]
-    ) -> None:
-        """Attack: everybody can issue in the open issuer's name; where CAs count, that must lead nowhere."""
-        relay = self._host(tmp_path, "localhost", ca[1])
-
-        with pytest.raises(LinkError, match=f"before its HELLO; .* our key {ends.broker.pin}"):
-            run(self._connect(relay, ends.broker, ca[0]))

@@ -15,7 +15,7 @@ from glideinwms_bosco.link.messages import OfferItem
 from glideinwms_bosco.relay.client_conf import ClientSettings, client_files, factory_conf, sends_session_bind
 from glideinwms_bosco.relay.handover import FACTORY_CONF
 from glideinwms_bosco.relay.offered import MAX_HOSTS, Host, NotOffered, OfferedHandle, check_item
-from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id
+from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id, named_anchor
 from glideinwms_bosco.sshwire.keys import parse_public_key
 from tests.unit.relay_fixture import SigningKey
 
@@ -26,7 +26,8 @@ HOST_KEY = parse_public_key(SigningKey().blob).authorized
 
 def item(**other: Any) -> OfferItem:
     made = OfferItem(
-        handle=handle_id(SPKI, KEY.blob, SUBMIT), pubkey_blob=KEY.blob, cert_blob=b"", comment="", purpose=SUBMIT,
+        handle=handle_id(SPKI, KEY.blob, SUBMIT), pubkey_blob=KEY.blob, anchor=KEY.blob, cert_blob=b"", comment="",
+        purpose=SUBMIT,
         user="pilot", hosts="login.example.org:22,10.0.0.1:2222",
         known_hosts_text=f"login.example.org,[10.0.0.1]:2222 {HOST_KEY}\n",
     )  # fmt: skip
@@ -37,6 +38,31 @@ def test_takes_a_good_offer() -> None:
     offered = check_item(item(), SPKI)
     assert offered.hosts == (Host("login.example.org", 22), Host("10.0.0.1", 2222))
     assert offered.known_hosts == (f"login.example.org,[10.0.0.1]:2222 {HOST_KEY}",)
+
+
+def test_handle_of_a_name_stays_while_its_keys_change() -> None:
+    anchor = named_anchor("nersc-cms")
+    handle = handle_id(SPKI, anchor, SUBMIT)
+    for key in (KEY.blob, SigningKey().blob):
+        assert check_item(item(handle=handle, anchor=anchor, pubkey_blob=key), SPKI).key.blob == key
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    [b"", b"exec:", b"exec:a b", b"exec:a\0", b"exec:-a", b"exec:" + b"a" * 65, b"name:a", SigningKey().blob, b"exec:a\n"],
+)
+def test_refuses_an_anchor_that_is_neither_its_key_nor_a_name(anchor: bytes) -> None:
+    with pytest.raises(NotOffered) as caught:
+        check_item(item(handle=handle_id(SPKI, anchor, SUBMIT), anchor=anchor), SPKI)
+    assert caught.value.denied.code == DenyCode.NOT_YOURS
+
+
+def test_refuses_the_name_of_another_brokers_entry() -> None:
+    """Attack: a broker offers the handle that another broker's entry of the same name has."""
+    anchor = named_anchor("nersc-cms")
+    with pytest.raises(NotOffered) as caught:
+        check_item(item(handle=handle_id(b"another TLS key", anchor, SUBMIT), anchor=anchor), SPKI)
+    assert caught.value.denied.code == DenyCode.NOT_YOURS
 
 
 def test_takes_a_host_ca() -> None:
@@ -77,7 +103,7 @@ def test_refuses(change: dict[str, Any], code: DenyCode) -> None:
 def test_refuses_a_key_that_ssh_does_not_use() -> None:
     blob = b"\0\0\0\x07ssh-dss\0\0\0\0"
     with pytest.raises(NotOffered) as caught:
-        check_item(item(pubkey_blob=blob, handle=handle_id(SPKI, blob, SUBMIT)), SPKI)
+        check_item(item(pubkey_blob=blob, anchor=blob, handle=handle_id(SPKI, blob, SUBMIT)), SPKI)
     assert caught.value.denied.code == DenyCode.KEY
 
 
@@ -134,7 +160,7 @@ def test_jump_host_is_served_by_its_own_handle(tmp_path: Path) -> None:
     other = SigningKey()
     gate = check_item(
         item(
-            handle=handle_id(SPKI, other.blob, SUBMIT), pubkey_blob=other.blob, user="hop",
+            handle=handle_id(SPKI, other.blob, SUBMIT), pubkey_blob=other.blob, anchor=other.blob, user="hop",
             hosts="gate.example.org:2222", known_hosts_text=f"[gate.example.org]:2222 {HOST_KEY}",
         ),
         SPKI,

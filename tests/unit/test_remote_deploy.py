@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ import pytest
 
 from glideinwms_bosco.bundle.manifest import BundleFile, LinkEntry, Manifest, tree_digest
 from glideinwms_bosco.bundle.model import Bundle
-from glideinwms_bosco.errors import ConnectionLostError, PlatformError, RemoteError, RemoteStorageError
+from glideinwms_bosco.errors import BusyError, ConnectionLostError, PlatformError, RemoteError, RemoteStorageError
 from glideinwms_bosco.remote import deploy as deploy_module
 from glideinwms_bosco.remote.deploy import STALE_STAGING_S, DeployReport, deploy
 from glideinwms_bosco.remote.program import load_program
@@ -47,10 +49,10 @@ def make_bundle(
     rows = tuple(file.entry(path) for path, file in contents.items())
     link_rows = tuple(LinkEntry(path, target) for path, target in targets.items())
     manifest = Manifest(
-        format_version=1, digest=tree_digest(rows, link_rows), batch_system="slurm", bosco_dir="site/bosco",
+        format_version=2, digest=tree_digest(rows, link_rows), batch_system="slurm", bosco_dir="site/bosco",
         htcondor_version="23.9.6", htcondor_platform="x", source="test", architecture=architecture,
         glibc_min=glibc_min, system_libraries=(), remote_commands=("sed",), known_limits=(),
-        repairs=(), files=rows, links=link_rows,
+        repairs=(), overrides=(), settings=(), files=rows, links=link_rows,
     )  # fmt: skip
     return Bundle(manifest, contents, targets)
 
@@ -372,31 +374,44 @@ def test_read_only_file_system_is_named(loopback_sshd: LoopbackSshd) -> None:
         assert_installed(loopback_sshd, OLD)
 
 
-def test_two_deploys_at_once_do_not_mix(loopback_sshd: LoopbackSshd) -> None:
+def test_of_two_deploys_at_once_one_wins_and_the_other_is_told(loopback_sshd: LoopbackSshd) -> None:
     install(loopback_sshd, OLD)
     # Both have asked what is there before either sends.
     both_asked = threading.Barrier(2, timeout=20)
     reports: list[DeployReport] = []
+    refused: list[BusyError] = []
+    told = threading.Event()
 
     def run() -> None:
         def progress(done: int, _total: int) -> None:
             if done == 0:
                 both_asked.wait()
+            elif done > 1_000_000:
+                # The winner is still at work when the other one comes.
+                told.wait(2)
 
-        with loopback_sshd.session() as session:
-            reports.append(deploy(session, LARGE, dry_run=False, progress=progress))
+        try:
+            with loopback_sshd.session() as session:
+                reports.append(deploy(session, LARGE, dry_run=False, progress=progress))
+        except BusyError as error:
+            refused.append(error)
+            told.set()
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [report.action for report in reports] == ["installed", "installed"]
+    assert [report.action for report in reports] == ["installed"]
+    (error,) = refused
+    assert f"{getpass.getuser()}@{socket.gethostname()} is changing this account: deploy since 20" in error.message, (
+        error.detail
+    )
     assert_installed(loopback_sshd, LARGE)
     assert leftovers(loopback_sshd) == []
     # Nothing of the loser lies inside the winner's version.
     assert {path.name for path in (bosco(loopback_sshd) / "glite").iterdir()} == {
-        "bin", "etc", "lib", "manifest.sha256sums",
+        "bin", "etc", "lib", "manifest.entries", "manifest.sha256sums",
     }  # fmt: skip
 
 

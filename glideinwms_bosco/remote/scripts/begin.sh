@@ -39,6 +39,13 @@ bosco_remote_param() {
   IFS= read -r BOSCO_PARAM || bosco_remote_fail input 'the parameters are incomplete'
 }
 
+# Machine and C library, for the parts that follow.
+bosco_remote_platform() {
+  bosco_remote_say ARCH "$(uname -m)"
+  BOSCO_LIBC=$(getconf GNU_LIBC_VERSION 2>/dev/null) || BOSCO_LIBC=$(ldd --version 2>/dev/null | sed -n 1p) || :
+  bosco_remote_say LIBC "${BOSCO_LIBC##* }"
+}
+
 IFS= read -r BOSCO_NONCE
 # The login shell's noise may lack its last newline.
 printf '\nGWMS-BOSCO-BEGIN %s\n' "$BOSCO_NONCE"

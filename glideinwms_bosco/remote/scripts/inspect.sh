@@ -9,9 +9,7 @@ bosco_inspect_host() {
   bosco_remote_say ACCOUNT "$(id -un 2>/dev/null || id -u)"
   bosco_remote_say NODE "$(uname -n)"
   bosco_remote_say HOME "$PWD"
-  bosco_remote_say ARCH "$(uname -m)"
-  BOSCO_LIBC=$(getconf GNU_LIBC_VERSION 2>/dev/null) || BOSCO_LIBC=$(ldd --version 2>/dev/null | sed -n 1p) || :
-  bosco_remote_say LIBC "${BOSCO_LIBC##* }"
+  bosco_remote_platform
   for BOSCO_TOOL in tar gzip sha256sum awk sed stat mv cp ln df find sort; do
     command -v "$BOSCO_TOOL" >/dev/null 2>&1 || bosco_remote_say NO-TOOL "$BOSCO_TOOL"
   done
@@ -47,7 +45,7 @@ bosco_inspect_link() {
 # are left out: who may write there can choose them.
 bosco_inspect_holders() {
   bosco_remote_say UID "$(id -u)"
-  for BOSCO_NAME in sandbox log; do
+  for BOSCO_NAME in sandbox log leases; do
     [ -d "$1/$BOSCO_NAME" ] || bosco_remote_say NO-DIRECTORY "$BOSCO_NAME"
   done
   for BOSCO_NAME in . versions sandbox log; do

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# Follows begin.sh, lock.sh, tree.sh and use.sh. Takes away what we have installed, and nothing else.
+# Parameters: bosco_dir, who, seconds of a lock, seconds of a lease, `idle` (nothing may be in use) or `forced`, `data`
+# (sandbox and log go too) or `-`.
+# The link goes first: from then on nothing new starts here. Whatever is cut off, the next `remove` finishes.
+
+bosco_remove_versions() {
+  for BOSCO_NAME in versions/*; do
+    bosco_tree_is_version "$BOSCO_NAME" || continue
+    bosco_tree_drop "${BOSCO_NAME#versions/}" || return 1
+  done
+}
+
+# Only empty directories go; what is not ours keeps them.
+bosco_remove_folders() {
+  [ "$1" != data ] || rm -rf -- sandbox log || return 1
+  rm -rf -- leases history || return 1
+  [ ! -d versions ] || rmdir -- versions 2>/dev/null || :
+}
+
+bosco_remove_main() {
+  bosco_remote_param
+  BOSCO_DIR=$BOSCO_PARAM
+  bosco_lock_params
+  bosco_remote_param
+  BOSCO_LEASE_S=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_HOW=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_DATA=$BOSCO_PARAM
+  cd -P -- "$BOSCO_DIR" || bosco_remote_fail remove "$BOSCO_DIR cannot be entered"
+  trap bosco_lock_release EXIT
+  trap 'exit 4' HUP INT TERM PIPE
+  bosco_lock_take
+  BOSCO_USED=$(bosco_use_all "$BOSCO_LEASE_S" | sed '/ \(dead\|expired\) [^ ]*$/d')
+  [ "$BOSCO_HOW" = forced ] || [ -z "$BOSCO_USED" ] || bosco_remote_fail in-use "$BOSCO_USED"
+  ! bosco_tree_current || bosco_remote_try write rm -f -- glite
+  bosco_remote_try write bosco_tree_sweep
+  bosco_remote_try write bosco_remove_versions
+  bosco_remote_try write bosco_remove_folders "$BOSCO_DATA"
+  # The lock is the last thing: who waits for it finds the folder finished.
+  rm -rf -- lock lock.d
+  rmdir -- "$PWD" 2>/dev/null || :
+  bosco_remote_say DONE -
+  bosco_remote_end 0
+}
+
+bosco_remove_main

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of one account: does it answer, which bundle it has, what was last done with it, how its pilots are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Optional
+
+from glideinwms_bosco.remote.history import Event, History
+from glideinwms_bosco.remote.pilots import Pilots
+from glideinwms_bosco.remote.program import load_program
+from glideinwms_bosco.remote.ssh import SshSession
+from glideinwms_bosco.site.model import Account
+
+LINK_TIMEOUT_S = 60.0
+SHOWN_VERBS = ("deploy", "probe", "test")
+"""Commands whose last run is shown."""
+_TARGET = re.compile(r"versions/([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What `~/<bosco_dir>/glite` is: "ours", with the digest, "foreign" (not a link of ours) or "none"."""
+
+    kind: str
+    digest: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class AccountStatus:
+    """One account.
+
+    Attributes:
+        reachable: whether it answered; None when it was not asked.
+        problem: why it did not answer.
+        installed: what it has; None when it did not answer or was not asked.
+        wanted: digest of the bundle that the site file gives now; None when that cannot be built.
+        wanted_problem: why it cannot.
+        last: verb -> its last event; None when there was none.
+        pilots: None when no schedd could be asked.
+        pilots_problem: why it could not.
+        credential: mode and expiry in words.
+    """
+
+    reachable: Optional[bool]
+    problem: Optional[str]
+    installed: Optional[Installed]
+    wanted: Optional[str]
+    wanted_problem: Optional[str]
+    last: dict[str, Optional[Event]]
+    pilots: Optional[Pilots]
+    pilots_problem: Optional[str]
+    credential: str
+
+    @property
+    def drift(self) -> Optional[bool]:
+        """Whether the account has another bundle than its site file gives; None when either is not known."""
+        if self.installed is None or self.wanted is None:
+            return None
+        return self.installed.digest != self.wanted
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        last = {verb: _without_report(event) for verb, event in self.last.items()}
+        return {**asdict(self), "last": last, "drift": self.drift}
+
+
+def _without_report(event: Optional[Event]) -> Optional[dict[str, Any]]:
+    return {"at": event.at, "ok": event.ok, "headline": event.headline} if event else None
+
+
+def last_events(history: History, site: str, account: str) -> dict[str, Optional[Event]]:
+    """The last run of each command that is shown."""
+    return {verb: history.last(site, account, verb) for verb in SHOWN_VERBS}
+
+
+def look(session: SshSession, bosco_dir: str) -> Installed:
+    """Ask an account over an open session what it has; one small program that changes nothing.
+
+    Raises:
+        RemoteError: as `SshSession.run_script`.
+    """
+    reply = session.run_script(load_program("begin.sh", "link.sh"), (bosco_dir,), deadline_s=LINK_TIMEOUT_S)
+    links = reply.values("LINK")
+    found = _TARGET.fullmatch(links[0]) if links else None
+    if found:
+        return Installed("ours", found[1])
+    return Installed("foreign" if links or reply.values("OTHER") else "none")
+
+
+def credential_state(account: Account) -> str:
+    """Mode of an account's credential in words; its own end is known to the frontend alone."""
+    return f"{account.credential}: no expiry known"

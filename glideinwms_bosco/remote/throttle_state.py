@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands of this factory know together about one login host: lock files, and a small file under a lock.
+
+A slot is a lock that the kernel gives back when its process ends, however it ends. Times are UNIX times, as the file
+outlives a reboot; one that a changed clock has put out of bounds is brought back into them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from glideinwms_bosco.atomic import write_atomic
+
+WINDOW_S = 60.0
+MAX_QUIET_S = 300.0
+"""A host that turns connections away is left alone for no longer than this (s)."""
+MAX_STATE_BYTES = 65536
+_FOLDER_MODE = 0o755
+_FILE_MODE = 0o644
+
+
+@dataclass
+class HostState:
+    """State of one login host, while its lock is held.
+
+    Attributes:
+        starts: when connections were opened, within the last WINDOW_S seconds, oldest first.
+        refusals: how often in a row the host has turned a connection away.
+        quiet_until: before this no connection is tried.
+    """
+
+    starts: list[float] = field(default_factory=list)
+    refusals: int = 0
+    quiet_until: float = 0.0
+
+    def wait_s(self, per_minute: int, now: float) -> float:
+        """Seconds until another connection may be opened; 0 when it may be now."""
+        quiet = self.quiet_until - now
+        full = self.starts[-per_minute] + WINDOW_S - now if len(self.starts) >= per_minute else 0.0
+        return max(0.0, quiet, full)
+
+
+def _within(value: Any, least: float, most: float) -> Optional[float]:
+    return float(value) if isinstance(value, (int, float)) and least <= value <= most else None
+
+
+def parse_state(text: bytes, now: float) -> HostState:
+    """Read what the file says; anything that cannot be is left out, as a lost state only costs a try."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return HostState()
+    if not isinstance(data, dict) or not isinstance(data.get("starts"), list):
+        return HostState()
+    starts = [_within(value, now - WINDOW_S, now) for value in data["starts"]]
+    refusals = data.get("refusals")
+    return HostState(
+        starts=sorted(value for value in starts if value is not None),
+        refusals=refusals if isinstance(refusals, int) and refusals > 0 else 0,
+        quiet_until=_within(data.get("quiet_until"), now, now + MAX_QUIET_S) or 0.0,
+    )
+
+
+class HostFolder:
+    """Files of one login host.
+
+    Args:
+        folder: is made when it is missing.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # root in between must not lock the factory's user out.
+            owner = folder.parent.parent.stat()
+            for path in (folder.parent, folder):
+                os.chown(path, owner.st_uid, owner.st_gid)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{folder} is not writable")
+
+    @property
+    def file(self) -> Path:
+        """The state file; removing it makes the host as new."""
+        return self._folder / "state.json"
+
+    @contextlib.contextmanager
+    def changing(self, now: float) -> Iterator[HostState]:
+        """Give the state under its lock and write it back. The lock is held for file operations only."""
+        with contextlib.closing(Slot(self._folder / "lock")) as lock:
+            lock.take(wait=True)
+            try:
+                with self.file.open("rb") as stream:
+                    state = parse_state(stream.read(MAX_STATE_BYTES), now)
+            except FileNotFoundError:
+                state = HostState()
+            yield state
+            write_atomic(self.file, json.dumps(vars(state)).encode(), _FILE_MODE)
+
+    def take_slot(self, count: int) -> Optional[Slot]:
+        """Take one of `count` slots; None when all are taken. The caller closes what it gets."""
+        for number in range(count):
+            slot = Slot(self._folder / f"slot-{number}")
+            if slot.take(wait=False):
+                return slot
+            slot.close()
+        return None
+
+
+class Slot:
+    """One flock(2): it belongs to this open file, so it also holds between the threads of one process."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+
+    def take(self, *, wait: bool) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._descriptor)
