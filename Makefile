@@ -4,6 +4,7 @@
 PYTHON ?= python3
 AS_ROOT := $(filter 0,$(shell id -u))
 VENV ?= .venv
+LABS ?= 3
 BIN := $(VENV)/bin
 # Tests and demo leave no compiled files in the checkout, which the lab mounts read-only.
 export PYTHONDONTWRITEBYTECODE := 1
@@ -43,8 +44,9 @@ lint: $(VENV)/.done
 unit: $(VENV)/.done
 	$(if $(AS_ROOT),GWMS_TEST_CONDOR_ROOT=$$($(PYTHON) -m tests.lab rootfs)) $(BIN)/pytest tests/unit $(PYTEST_ARGS)
 
+# Tests mostly wait for batch systems: several labs side by side, each with files of tests of its own.
 lab: $(VENV)/.done
-	$(BIN)/pytest tests/lab $(PYTEST_ARGS)
+	$(BIN)/pytest tests/lab --numprocesses $(LABS) --dist loadfile $(PYTEST_ARGS)
 
 # HTCondor 25, Slurm 26, OpenSSH 10.6 (Debian testing). The suite moves, so a failure here is a warning.
 lab-next: $(VENV)/.done

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.broker.json_source import JsonSource
 from glideinwms_bosco.broker.policy import Policy, parse_policy
-from glideinwms_bosco.broker.policy_model import DEFAULT_SSH_PORT
-from glideinwms_bosco.errors import BrokerError, UsageError, WireError
+from glideinwms_bosco.broker.policy_model import DEFAULT_SSH_PORT, EXEC
+from glideinwms_bosco.errors import BrokerError, PolicyFileError, UsageError, WireError
+from glideinwms_bosco.json_file import JsonSource
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized
 
 LOCK_WAIT_S = 10.0
@@ -50,12 +50,12 @@ def edit(path: Path, change: Callable[[Data], None], wait_s: float = LOCK_WAIT_S
     target = Path(os.path.realpath(path))
     try:
         with _locked(target.parent, wait_s):
-            source = JsonSource.read(target)
+            source = JsonSource.read(target, PolicyFileError)
             before = target.stat()
             data = copy.deepcopy(source.data)
             change(data)
             text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-            policy = parse_policy(JsonSource(text, f"{path} (as it would be)"))
+            policy = parse_policy(JsonSource(text, f"{path} (as it would be)", PolicyFileError))
             if data != source.data:
                 _replace(target, before, text)
     except OSError as error:
@@ -154,7 +154,7 @@ def remove_key(path: Path, name: str) -> Policy:
 
 
 def rotate_key(path: Path, name: str, key: Mapping[str, Any], keep_old_as: Optional[str] = None) -> Policy:
-    """Give an entry a new key, and so new handles.
+    """Give an entry a new key, and so new handles; only the handles of fetched keys (exec) stay.
 
     Args:
         key: the new value of the field `key`.
@@ -162,7 +162,7 @@ def rotate_key(path: Path, name: str, key: Mapping[str, Any], keep_old_as: Optio
             authorized_keys have changed; it stands right behind the new one.
 
     Raises:
-        UsageError: it is the old key.
+        UsageError: it is the old key, or the old key's handles would be others under another name.
     """
 
     def change(data: Data) -> None:
@@ -173,6 +173,9 @@ def rotate_key(path: Path, name: str, key: Mapping[str, Any], keep_old_as: Optio
         entry["key"] = dict(key)
         if keep_old_as is None:
             return
+        if old["key"].get("backend") == EXEC:
+            hint = "leave out --keep-old-as, or add the new key as an entry of its own"
+            raise UsageError(f"the handles of {name} are made of its name, as each fetch may bring another key", hint)
         if keep_old_as in data["handles"]:
             raise UsageError(f"{keep_old_as!r} is in the policy already", "choose another name")
         data["handles"] = _inserted(data["handles"], name, keep_old_as, old)

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from glideinwms_bosco.broker.audit_record import deny_record, sign_record
-from glideinwms_bosco.broker.certified import ISSUE, Certified
+from glideinwms_bosco.broker.certified import Certified
+from glideinwms_bosco.broker.deadline import within
 from glideinwms_bosco.broker.decision import Allowed, decide
 from glideinwms_bosco.broker.keyring import KeyRing
 from glideinwms_bosco.broker.memory import SessionMemory
-from glideinwms_bosco.broker.policy_model import Factory, Handle, KeyedPolicy
+from glideinwms_bosco.broker.policy_model import Handle, KeyedPolicy
 from glideinwms_bosco.broker.rate import RateLimits, RefusalLines
-from glideinwms_bosco.errors import AuditError, KeyBackendError, WireError
+from glideinwms_bosco.errors import AuditError, KeyBackendError
 from glideinwms_bosco.link.deny import Denied, DenyCode
-from glideinwms_bosco.link.messages import CertOk, CertReq, Deny, Sign, SignOk
-from glideinwms_bosco.sshwire.certificate import Certificate
+from glideinwms_bosco.link.messages import Deny, Sign, SignOk
 from glideinwms_bosco.sshwire.handle import MAINTAIN
-from glideinwms_bosco.sshwire.keys import PublicKey, parse_public_key
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
@@ -37,11 +36,10 @@ Append = Callable[[Mapping[str, Any]], object]
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks: pin of the connection's TLS key, its address, and whether both clocks agree."""
+    """Who asks: pin of the connection's TLS key, and its address."""
 
     pin: str
     address: str
-    clock_agrees: bool = True
 
 
 class Answers:
@@ -80,12 +78,9 @@ class Answers:
         self.keyed = keyed
         self._rates.keep_only(keyed.handles)
 
-    async def answer(self, asker: Asker, request: Union[Sign, CertReq]) -> Union[SignOk, CertOk, Deny]:
+    async def answer(self, asker: Asker, request: Sign) -> Union[SignOk, Deny]:
         """Answer one request; a refusal is an answer, too."""
-        if isinstance(request, CertReq):
-            done: Union[SignOk, CertOk, Denied] = await self._certify(asker, request)
-        else:
-            done = await self._sign(asker, request)
+        done = await self._sign(asker, request)
         if isinstance(done, Denied):
             self.denied += 1
             return Deny(int(done.code), done.reason, done.retry_after_s)
@@ -122,32 +117,9 @@ class Answers:
         if backend is None:
             raise KeyBackendError("its key is not loaded")
         try:
-            return await asyncio.wait_for(backend.sign(allowed.data, allowed.flags), SIGN_DEADLINE_S)
+            return await within(SIGN_DEADLINE_S, backend.sign(allowed.data, allowed.flags, allowed.key))
         except asyncio.TimeoutError:
             raise KeyBackendError(f"its key's backend has not signed within {SIGN_DEADLINE_S:g} s") from None
-
-    async def _certify(self, asker: Asker, request: CertReq) -> Union[CertOk, Denied]:
-        sign = Sign(request.handle, request.context, (), (), b"")
-        # The decision asks for handle, factory, time and rate before it looks at the data; there is none here, so
-        # that "malformed" means that all of those hold.
-        decided = self._decide(asker, sign)
-        if isinstance(decided, Denied) and decided.code is not DenyCode.MALFORMED:
-            self._record_refusal(decided, asker, sign)
-            return decided
-        handle = self.keyed.handles[request.handle]
-        factory = self.keyed.factory_of(handle, asker.pin)
-        key = _ephemeral_key(handle, request, asker)
-        if isinstance(key, Denied) or factory is None:
-            refused = key if isinstance(key, Denied) else Denied(DenyCode.FACTORY, "not registered")
-            self._record_refusal(refused, asker, sign)
-            return refused
-        try:
-            certificate = await asyncio.wait_for(self._certified.issue(handle, factory, key), SIGN_DEADLINE_S)
-        except (KeyBackendError, asyncio.TimeoutError) as err:
-            LOG.error("%s: no certificate: %s", handle.entry.name, err or "its CA does not answer")
-            return _key_unusable(handle)
-        refused_write = self._record(_issue_record(handle, factory, key, certificate, request, asker))
-        return refused_write or CertOk(certificate.blob, certificate.valid_before)
 
     def _record(self, record: Mapping[str, Any]) -> Optional[Denied]:
         try:
@@ -167,37 +139,3 @@ def _key_unusable(handle: Handle) -> Denied:
     # Why is for our own log: paths of the frontend's host are none of the factory's business.
     reason = f"the key of {handle.entry.name} cannot be used now; the frontend's log says why"
     return Denied(DenyCode.INTERNAL, reason, RETRY_S)
-
-
-def _ephemeral_key(handle: Handle, request: CertReq, asker: Asker) -> Union[PublicKey, Denied]:
-    if handle.entry.cert is None or handle.entry.cert.mode != ISSUE:
-        return Denied(DenyCode.KEY, f"no certificates are issued for {handle.entry.name}")
-    if not asker.clock_agrees:
-        return Denied(DenyCode.NOT_NOW, "the clocks of factory and frontend differ too much for certificates", RETRY_S)
-    try:
-        key = parse_public_key(request.pubkey_blob)
-    except WireError as err:
-        return Denied(DenyCode.MALFORMED, err.message)
-    if key.blob == handle.public_key.blob:
-        return Denied(DenyCode.KEY, "the key to certify is the frontend's own, not one of the relay")
-    return key
-
-
-def _issue_record(
-    handle: Handle, factory: Factory, key: PublicKey, certificate: Certificate, request: CertReq, asker: Asker
-) -> dict[str, Any]:
-    return {
-        "event": "issue",
-        "handle": handle.handle,
-        "entry": handle.entry.name,
-        "purpose": handle.purpose,
-        "factory": factory.name,
-        "factory_spki": asker.pin,
-        "peer": asker.address,
-        "user": handle.entry.user,
-        "key": key.fingerprint,
-        "cert_key_id": certificate.key_id,
-        "cert_serial": certificate.serial,
-        "valid_before": certificate.valid_before,
-        "claimed": request.context[:1000],
-    }

@@ -25,6 +25,8 @@ MAX_LINE_BYTES = 16384
 
 _ROTATED = re.compile(r"audit-([0-9]{12})\.jsonl", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# ASCII, so that nothing in a line can look like a line break or steer a terminal.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ def line_digest(raw: bytes) -> str:
 
 
 def write_line(seq: int, prev: str, now: float, record: Mapping[str, Any]) -> bytes:
-    """A line without its newline: ASCII, so that nothing in it can look like a line break or steer a terminal."""
+    """A line without its newline."""
     moment = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
     head = {"seq": seq, "t": moment.replace("+00:00", "Z"), "prev": prev}
-    return json.dumps({**head, **record}, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode({**head, **record}).encode("ascii")
 
 
 def read_line(raw: bytes) -> Optional[Line]:

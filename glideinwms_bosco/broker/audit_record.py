@@ -35,7 +35,7 @@ def sign_record(allowed: Allowed, request: Sign, factory_pin: str, peer: str) ->
         "host": allowed.host,
         "host_key": allowed.host_fingerprint,
         "proof": allowed.proof,
-        "key": allowed.handle.public_key.fingerprint,
+        "key": allowed.key.fingerprint,
         "algorithm": allowed.algorithm,
         "sid_sha256": allowed.session_id_sha256,
         "cert_key_id": certificate.key_id if certificate else None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which certificates are out: made anew in time for `cert+sign`, made on request for `issue`, and remembered."""
+"""Which certificates are out: those that a CA of the frontend makes anew in time, and those that a key came with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from glideinwms_bosco.sshwire.keys import PublicKey
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
-CERT_SIGN = "cert+sign"
-ISSUE = "issue"
 RENEW_AT = 0.5
 """Part of a certificate's life after which the next one is offered."""
 RETRY_S = 15.0
@@ -46,12 +44,29 @@ class Certified:
         return self._issued.by_handle()
 
     def offered(self, handle: Handle, factory: str, now: float) -> Optional[Certificate]:
-        """The certificate that a factory should use, if there is a valid one."""
+        """The certificate that a factory should use, if there is a valid one for the handle's present key."""
         certificate = self._offered.get((handle.handle, factory))
-        return certificate if certificate is not None and now < certificate.valid_before else None
+        if certificate is None or certificate.key.blob != handle.public_key.blob:
+            return None
+        return certificate if now < certificate.valid_before else None
+
+    def adopt(self, keyed: KeyedPolicy, now: float) -> bool:
+        """Take over the certificates that come with a key from outside.
+
+        Returns:
+            Whether a factory has to be told.
+        """
+        new = False
+        for handle in keyed.handles.values():
+            backend = self._ring.backend(handle.entry.key) if handle.entry.cert is None else None
+            certificate = backend.certificate if backend is not None else None
+            if certificate is not None:
+                for name in handle.entry.factories:
+                    new |= self._use(handle, name, certificate, now)
+        return new
 
     async def renew(self, keyed: KeyedPolicy, now: float) -> bool:
-        """Make the certificates that are due, and take over those that come with a key from outside.
+        """Make the certificates that are due, and take over those that come with a key.
 
         Returns:
             Whether a factory has to be told.
@@ -61,38 +76,29 @@ class Certified:
         self._offered = {key: certificate for key, certificate in self._offered.items() if key in wanted}
         # All at once: a CA whose token hangs must not make the certificates of others late.
         renewals = [
-            self._renew(handle, keyed.policy.factories[name], now)
+            self._renew(handle, keyed.policy.factories[name], handle.entry.cert, now)
             for handle in keyed.handles.values()
+            if handle.entry.enabled and handle.entry.cert is not None
             for name in handle.entry.factories
-            if handle.entry.enabled
         ]
-        return any(await asyncio.gather(*renewals))
+        return self.adopt(keyed, now) | any(await asyncio.gather(*renewals))
 
-    async def issue(self, handle: Handle, factory: Factory, key: PublicKey) -> Certificate:
-        """Certify a key of the relay.
-
-        Raises:
-            KeyBackendError: no certificate.
-        """
-        if handle.entry.cert is None or handle.entry.cert.mode != ISSUE:
-            raise KeyBackendError(f"{handle.entry.name} issues no certificates")
-        return await self._make(handle, factory, handle.entry.cert, key)
-
-    async def _renew(self, handle: Handle, factory: Factory, now: float) -> bool:
+    async def _renew(self, handle: Handle, factory: Factory, policy: CertificatePolicy, now: float) -> bool:
         slot = (handle.handle, factory.name)
         last = self._offered.get(slot)
-        policy = handle.entry.cert
-        if policy is not None and policy.mode == CERT_SIGN:
-            due = last is None or now >= last.valid_before - policy.ttl_s * (1 - RENEW_AT)
-            if not due or now < self._not_before.get(slot, 0.0):
-                return False
-            certificate = await self._certify(handle, factory, policy, now)
-        else:
-            backend = self._ring.backend(handle.entry.key)
-            certificate = backend.certificate if backend else None
-        if certificate is None or (last is not None and certificate.blob == last.blob):
+        fits = last is not None and last.key.blob == handle.public_key.blob
+        if last is not None and fits and now < last.valid_before - policy.ttl_s * (1 - RENEW_AT):
             return False
-        self._offered[slot] = certificate
+        if now < self._not_before.get(slot, 0.0):
+            return False
+        certificate = await self._certify(handle, factory, policy, now)
+        return certificate is not None and self._use(handle, factory.name, certificate, now)
+
+    def _use(self, handle: Handle, factory: str, certificate: Certificate, now: float) -> bool:
+        last = self._offered.get((handle.handle, factory))
+        if last is not None and certificate.blob == last.blob:
+            return False
+        self._offered[handle.handle, factory] = certificate
         self._issued.add(handle.handle, certificate, now)
         return True
 

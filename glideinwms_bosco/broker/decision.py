@@ -43,7 +43,8 @@ class Allowed:
     """What is to be signed, and what the audit log says about it.
 
     Attributes:
-        handle: handle, entry and public key that signs.
+        handle: handle and entry.
+        key: that signs.
         factory: name of the factory that asks.
         data: the bytes to sign.
         algorithm: of the signature, such as "rsa-sha2-512".
@@ -56,6 +57,7 @@ class Allowed:
     """
 
     handle: Handle
+    key: PublicKey
     factory: str
     data: bytes
     algorithm: str
@@ -118,7 +120,7 @@ def decide(
         auth = _userauth(request.data)
         if auth.user != handle.entry.user:
             _refuse(DenyCode.USER, f"user {_quoted(auth.user)} is not {handle.entry.user}")
-        certificate = _check_key(handle, auth, now, (certificates or {}).get(handle.handle, ()))
+        key, certificate = _check_key(handle, auth, now, (certificates or {}).get(handle.handle, ()))
         algorithm = _check_algorithm(auth, request.flags)
         proof = _proof(handle.entry, auth, request, now)
         if not memory.admit(handle.handle, auth.session_id, request.data, now):
@@ -127,6 +129,7 @@ def decide(
         return refused.denied
     return Allowed(
         handle=handle,
+        key=key,
         factory=factory,
         data=request.data,
         algorithm=algorithm,
@@ -190,16 +193,17 @@ def _userauth(data: bytes) -> UserauthRequest:
 
 def _check_key(
     handle: Handle, auth: UserauthRequest, now: float, certificates: Sequence[Certificate]
-) -> Optional[Certificate]:
-    if auth.key_blob == handle.public_key.blob:
-        return None
-    for certificate in certificates:
-        # Byte for byte one of ours: what a certificate says is then what we have put into it. One that was issued on a
-        # relay's key is none for this handle's key.
-        if certificate.blob == auth.key_blob and certificate.key.blob == handle.public_key.blob:
-            if not certificate.valid_after <= now < certificate.valid_before:
-                _refuse(DenyCode.KEY, "the certificate is not valid at this time")
-            return certificate
+) -> tuple[PublicKey, Optional[Certificate]]:
+    """The key that the request is for, and the certificate that it is for."""
+    for key in handle.keys:
+        if auth.key_blob == key.blob:
+            return key, None
+        for certificate in certificates:
+            # Byte for byte one of ours: what a certificate says is then what we have put into it.
+            if certificate.blob == auth.key_blob and certificate.key.blob == key.blob:
+                if not certificate.valid_after <= now < certificate.valid_before:
+                    _refuse(DenyCode.KEY, "the certificate is not valid at this time")
+                return key, certificate
     _refuse(DenyCode.KEY, "the request is for another key or certificate than this handle's")
 
 
@@ -292,6 +296,10 @@ def _registered(entry: Entry, blob: bytes, now: float) -> tuple[str, PublicKey]:
         certificate = parse_certificate(blob)
     except WireError as error:
         _refuse(DenyCode.HOST_KEY, error.message)
+    for host in entry.hosts:
+        if certificate.key in host.keys:
+            # A server that has a certificate shows it also to who knows only its key; ssh then takes the key, too.
+            return host.name, certificate.key
     reason = f"host certificate: signed by a CA that is not registered, {certificate.ca.fingerprint}"
     for host in entry.hosts:
         cas: Collection[bytes] = [ca.blob for ca in host.cas]

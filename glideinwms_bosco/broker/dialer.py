@@ -16,14 +16,14 @@ from glideinwms_bosco.broker.policy_model import Factory
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.backoff import LONGEST_S, Backoff
 from glideinwms_bosco.link.connection import LinkConnection, dial
-from glideinwms_bosco.link.messages import CertOk, CertReq, Deny, Offer, OfferAck, OfferItem, Sign, SignOk
+from glideinwms_bosco.link.messages import Deny, Offer, OfferAck, OfferItem, Sign, SignOk
 from glideinwms_bosco.link.tls import Identity
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
 OFFER_DEADLINE_S = 30.0
 
-Answer = Callable[[Asker, Union[Sign, CertReq]], Awaitable[Union[SignOk, CertOk, Deny]]]
+Answer = Callable[[Asker, Sign], Awaitable[Union[SignOk, Deny]]]
 Items = Callable[[str, bool], tuple[OfferItem, ...]]
 """Takes a factory's name and whether it may be given certificates."""
 
@@ -101,16 +101,20 @@ class Dialer:
 
     async def _use(self, connection: LinkConnection) -> None:
         """Serve one connection to its end."""
-        asker = Asker(connection.peer_pin, connection.where, connection.clock_agrees)
+        asker = Asker(connection.peer_pin, connection.where)
         connection.on_request = lambda request: self._answer(asker, request)
         self.state.up, self.state.trouble, self.state.since = True, "", time.time()
         self.state.peer, self.state.clock_skew_s = connection.peer_name, connection.clock_skew_s
         LOG.info("%s: connected to %s", self._factory.name, connection.where)
         self._changed()
         offering = asyncio.get_running_loop().create_task(self._keep_offering(connection))
+        # Only a defect ends it; a link that offers nothing would look as if all were well.
+        offering.add_done_callback(lambda _: connection.close("the broker stops"))
         try:
             await connection.wait_closed()
             self._is_down(str(connection.failure or "the connection has ended"))
+            if offering.done():
+                offering.result()
         finally:
             offering.cancel()
             await asyncio.gather(offering, return_exceptions=True)
@@ -140,7 +144,7 @@ class Dialer:
             return False
         if isinstance(ack, OfferAck):
             names = {item.handle: item.comment for item in items}
-            refused = {result.handle: result.reason for result in ack.results if result.code}
+            refused = {result.handle: result.reason or f"code {result.code}" for result in ack.results if result.code}
             for handle in refused.keys() - self.state.refused.keys():
                 where = f"{names.get(handle, handle)} ({handle})"
                 LOG.warning("%s: its relay does not serve %s: %s", self._factory.name, where, refused[handle])

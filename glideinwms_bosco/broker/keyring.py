@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.broker.backends.make import make_backend
+from glideinwms_bosco.broker.backends.make import known_public_key, make_backend
 from glideinwms_bosco.broker.backends.model import KeyBackend
 from glideinwms_bosco.broker.policy_model import KeySource, Policy
+from glideinwms_bosco.broker.seen_keys import SeenKeys
 from glideinwms_bosco.errors import KeyBackendError
 from glideinwms_bosco.sshwire.keys import PublicKey
 
@@ -26,11 +27,14 @@ class KeyRing:
     Args:
         folder: private; each backend gets a folder below it.
         make: makes a backend that is not started.
+        seen: public keys of entries whose key is not loaded.
     """
 
-    def __init__(self, folder: Path, make: Make = make_backend) -> None:
+    def __init__(self, folder: Path, make: Make = make_backend, seen: Optional[SeenKeys] = None) -> None:
         self._folder = folder
         self._make = make
+        self._seen = seen
+        self._not_loaded: dict[str, PublicKey] = {}
         self._backends: dict[KeySource, KeyBackend] = {}
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,13 +44,37 @@ class KeyRing:
         return self._backends.get(source)
 
     def public_keys(self, policy: Policy) -> dict[str, PublicKey]:
-        """Entry name -> public key, of entries whose key is known."""
-        known: dict[str, PublicKey] = {}
+        """Entry name -> public key, of entries whose key is known, in the order of the policy.
+
+        A key that is not loaded but was seen once is left out when another entry has it by now.
+        """
+        found: dict[str, PublicKey] = {}
         for name, entry in policy.entries.items():
             backend = self._backends.get(entry.key)
             if backend is not None and backend.public_key is not None:
-                known[name] = backend.public_key
-        return known
+                found[name] = backend.public_key
+        anchors = {policy.entries[name].anchor(key) for name, key in found.items()}
+        for name, key in self._not_loaded.items():
+            if name in policy.entries and name not in found:
+                anchor = policy.entries[name].anchor(key)
+                if anchor not in anchors:
+                    anchors.add(anchor)
+                    found[name] = key
+        return {name: found[name] for name in policy.entries if name in found}
+
+    def earlier_keys(self, policy: Policy) -> dict[str, PublicKey]:
+        """Entry name -> key before the present one, of entries whose key has changed."""
+        found: dict[str, PublicKey] = {}
+        for name, entry in policy.entries.items():
+            backend = self._backends.get(entry.key)
+            if backend is not None and backend.earlier_key is not None:
+                found[name] = backend.earlier_key
+        return found
+
+    def learn(self, policy: Policy, keys: Mapping[str, PublicKey]) -> None:
+        """Remember keys for a time when they are not loaded."""
+        if self._seen is not None:
+            self._seen.learn(policy, keys)
 
     @property
     def starting(self) -> bool:
@@ -58,6 +86,7 @@ class KeyRing:
 
         A backend that could not do its work begins anew: an administrator who has mended its key reloads.
         """
+        self._not_loaded = self._known_without_backend(policy)
         wanted = _sources(policy)
         for source, backend in list(self._backends.items()):
             if source not in wanted or (backend.trouble and not self.starting):
@@ -81,6 +110,14 @@ class KeyRing:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         backends, self._backends = list(self._backends.values()), {}
         await asyncio.gather(*(backend.close() for backend in backends), return_exceptions=True)
+
+    def _known_without_backend(self, policy: Policy) -> dict[str, PublicKey]:
+        known: dict[str, PublicKey] = {}
+        for name, entry in policy.entries.items():
+            key = known_public_key(entry.key) or (self._seen.get(name, entry.key) if self._seen else None)
+            if key is not None:
+                known[name] = key
+        return known
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import logging
 
-from glideinwms_bosco.broker.certified import CERT_SIGN, ISSUE, Certified
+from glideinwms_bosco.broker.certified import Certified
 from glideinwms_bosco.broker.policy_model import Handle, KeyedPolicy
-from glideinwms_bosco.link.frames import MAX_BODY
-from glideinwms_bosco.link.messages import Offer, OfferFlag, OfferItem
+from glideinwms_bosco.link.frames import MAX_OFFER_BODY
+from glideinwms_bosco.link.messages import MAX_OFFERED, Offer, OfferFlag, OfferItem
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
@@ -23,11 +23,12 @@ def offer_items(
     """
     items: list[OfferItem] = []
     left_out: list[str] = []
-    size = len(Offer(1, ()).body())
+    empty = len(Offer(1, ()).body())
+    size = empty
     for handle in keyed.of_factory(factory):
         item = _item(handle, factory, certified, now, certificates)
-        added = len(Offer(1, (item,)).body()) - len(Offer(1, ()).body())
-        if size + added > MAX_BODY:
+        added = len(Offer(1, (item,)).body()) - empty
+        if size + added > MAX_OFFER_BODY or len(items) == MAX_OFFERED:
             left_out.append(f"{handle.entry.name} ({handle.purpose})")
             continue
         size += added
@@ -41,13 +42,12 @@ def _item(handle: Handle, factory: str, certified: Certified, now: float, certif
     entry = handle.entry
     certificate = certified.offered(handle, factory, now) if certificates else None
     flags = OfferFlag.UNPROVEN if entry.unproven else OfferFlag(0)
-    if entry.cert is not None and certificates:
-        flags |= {CERT_SIGN: OfferFlag.CERT_SIGN, ISSUE: OfferFlag.ISSUE}[entry.cert.mode]
-    elif certificate is not None:
+    if certificates and (entry.cert is not None or certificate is not None):
         flags |= OfferFlag.CERT_SIGN
     return OfferItem(
         handle=handle.handle,
         pubkey_blob=handle.public_key.blob,
+        anchor=handle.anchor,
         cert_blob=certificate.blob if certificate else b"",
         comment=f"gwms-broker:{entry.name}:{handle.purpose}",
         purpose=handle.purpose,

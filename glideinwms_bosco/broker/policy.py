@@ -7,10 +7,10 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from glideinwms_bosco.broker.json_source import JsonSource, PathKey
 from glideinwms_bosco.broker.policy_model import (
     DAY_MINUTES,
     DAYS,
@@ -26,8 +26,9 @@ from glideinwms_bosco.broker.policy_model import (
     Policy,
     Rate,
 )
-from glideinwms_bosco.broker.policy_schema import schema_problems
 from glideinwms_bosco.errors import PolicyFileError, Problem, WireError
+from glideinwms_bosco.json_file import JsonSource, PathKey
+from glideinwms_bosco.schema_words import Schema
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized
 
 __all__ = [
@@ -66,7 +67,13 @@ def load_policy(path: Path) -> Policy:
     Raises:
         PolicyFileError: with all problems of the file.
     """
-    return parse_policy(JsonSource.read(path))
+    return parse_policy(JsonSource.read(path, PolicyFileError))
+
+
+@cache
+def policy_schema() -> Schema:
+    """The JSON Schema of a policy file."""
+    return Schema.of_package("glideinwms_bosco.broker", "policy.schema.json")
 
 
 def parse_policy(source: JsonSource) -> Policy:
@@ -75,7 +82,7 @@ def parse_policy(source: JsonSource) -> Policy:
     Raises:
         PolicyFileError: with all problems of the file.
     """
-    problems = schema_problems(source)
+    problems = policy_schema().problems(source)
     if problems:
         raise PolicyFileError(tuple(problems))
     problems = _Checks(source).run()
@@ -249,7 +256,6 @@ def _cert(block: Mapping[str, Any]) -> Optional[CertificatePolicy]:
     if block["mode"] == OFF:
         return None
     return CertificatePolicy(
-        mode=block["mode"],
         ca=_key_source(block["ca"]),
         principals=tuple(block["principals"]),
         ttl_s=block.get("ttl", DEFAULT_TTL_S),

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from glideinwms_bosco.errors import BrokerError, PolicyFileError, Problem
-from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id
+from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id, named_anchor
 from glideinwms_bosco.sshwire.keys import PublicKey
 
 DEFAULT_SSH_PORT = 22
+EXEC = "exec"
+"""The backend whose keys change."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
 
@@ -103,14 +105,12 @@ class CertificatePolicy:
     """Certificates of an entry.
 
     Attributes:
-        mode: "cert+sign" or "issue".
         ca: the certificate authority's key.
         ttl_s: life of a certificate, seconds.
         force_command: critical option; None: no such option.
         source_address: True puts the factory's source addresses into the certificate.
     """
 
-    mode: str
     ca: KeySource
     principals: tuple[str, ...]
     ttl_s: int
@@ -154,6 +154,10 @@ class Entry:
         """Purposes that have a handle."""
         return (SUBMIT,) * self.submit + (MAINTAIN,) * (self.maintain is not None)
 
+    def anchor(self, key: PublicKey) -> bytes:
+        """What the handles of this entry are made of: its key, or its name where each fetch may bring another key."""
+        return named_anchor(self.name) if self.key.backend == EXEC else key.blob
+
     def rate_of(self, purpose: str) -> Rate:
         """The rate of a purpose."""
         return self.maintain if purpose == MAINTAIN and self.maintain is not None else self.rate
@@ -166,12 +170,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Handle:
-    """What a factory names when it asks: an entry's key for one purpose."""
+    """What a factory names when it asks: an entry's key for one purpose.
+
+    Attributes:
+        earlier_key: of an entry whose key changes: the one before, which a login that is under way may still use.
+    """
 
     handle: str
     purpose: str
     entry: Entry
     public_key: PublicKey
+    earlier_key: Optional[PublicKey] = None
+
+    @property
+    def anchor(self) -> bytes:
+        """What the handle is made of."""
+        return self.entry.anchor(self.public_key)
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """Keys that a request may be for."""
+        return (self.public_key,) if self.earlier_key is None else (self.public_key, self.earlier_key)
 
 
 @dataclass(frozen=True)
@@ -190,12 +209,18 @@ class Policy:
     entries: Mapping[str, Entry]
     lines: Mapping[str, int]
 
-    def keyed(self, broker_spki: bytes, public_keys: Mapping[str, PublicKey]) -> KeyedPolicy:
+    def keyed(
+        self,
+        broker_spki: bytes,
+        public_keys: Mapping[str, PublicKey],
+        earlier_keys: Optional[Mapping[str, PublicKey]] = None,
+    ) -> KeyedPolicy:
         """Give each entry whose key is loaded its handles.
 
         Args:
             broker_spki: DER of the broker's TLS public key.
-            public_keys: entry name -> public key, from the backends; entries without one get no handle.
+            public_keys: entry name -> public key; entries without one get no handle.
+            earlier_keys: entry name -> key that was there before, of entries whose key changes.
 
         Raises:
             PolicyFileError: two entries have the same key: the handle would not say which one is meant.
@@ -206,14 +231,15 @@ class Policy:
             key = public_keys.get(name)
             if key is None:
                 continue
-            other = owners.setdefault(key.blob, name)
+            anchor = entry.anchor(key)
+            other = owners.setdefault(anchor, name)
             if other != name:
                 message = f"has the same key as {other} ({key.fingerprint})"
                 hint = "make a key of its own for each entry"
                 raise PolicyFileError((Problem(self.file, self.lines[name], f"handles.{name}.key", message, hint),))
             for purpose in entry.purposes:
-                handle = handle_id(broker_spki, key.blob, purpose)
-                handles[handle] = Handle(handle, purpose, entry, key)
+                handle = handle_id(broker_spki, anchor, purpose)
+                handles[handle] = Handle(handle, purpose, entry, key, (earlier_keys or {}).get(name))
         return KeyedPolicy(self, handles)
 
 
@@ -241,9 +267,16 @@ class KeyedPolicy:
         for handle in self.handles.values():
             if handle.entry.name == entry and handle.purpose == purpose:
                 return handle
+        found = self.policy.entries.get(entry)
+        if found is not None and purpose in found.purposes:
+            hint = "start the broker: it sees the key when it has loaded it once"
+            raise BrokerError(f"{entry}: its public key is not known yet, so it has no handle", hint)
         known = ", ".join(sorted({handle.entry.name for handle in self.handles.values()})) or "none"
-        raise BrokerError(f"{entry} has no {purpose} handle", f"entries with a loaded key: {known}")
+        raise BrokerError(f"{entry} has no {purpose} handle", f"entries with a known key: {known}")
 
     def of_factory(self, factory: str) -> tuple[Handle, ...]:
-        """Handles to offer to a factory, in the order of the file: those of enabled entries."""
-        return tuple(h for h in self.handles.values() if h.entry.enabled and factory in h.entry.factories)
+        """Handles to offer to a factory, in the order of the file.
+
+        Those of disabled entries too: the factory then hears why it gets no signature.
+        """
+        return tuple(h for h in self.handles.values() if factory in h.entry.factories)

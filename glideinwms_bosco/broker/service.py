@@ -31,6 +31,7 @@ from glideinwms_bosco.broker.paths import BrokerPaths
 from glideinwms_bosco.broker.policy import load_policy
 from glideinwms_bosco.broker.policy_model import Factory, KeyedPolicy, Policy
 from glideinwms_bosco.broker.process import PidFile
+from glideinwms_bosco.broker.seen_keys import SeenKeys
 from glideinwms_bosco.broker.status_file import EVERY_S, DaemonState, status_content, write_status
 from glideinwms_bosco.errors import AuditError, BrokerError, PolicyFileError
 from glideinwms_bosco.link.messages import OfferItem
@@ -67,7 +68,7 @@ class Broker:
         try:
             self._audit = AuditLog(paths.log_dir, time.time, LOG.info, HeadSigner(paths.key))
             shutil.rmtree(paths.run_dir, ignore_errors=True)
-            self._ring = KeyRing(private_folder(paths.run_dir) / "keys", make)
+            self._ring = KeyRing(private_folder(paths.run_dir) / "keys", make, SeenKeys(paths.state_dir))
         except BaseException:
             self._pid_file.release()
             raise
@@ -142,7 +143,11 @@ class Broker:
         Raises:
             PolicyFileError: two entries have the same key.
         """
-        self._answers.use(policy.keyed(self._identity.spki_der, self._ring.public_keys(policy)))
+        keys = self._ring.public_keys(policy)
+        keyed = policy.keyed(self._identity.spki_der, keys, self._ring.earlier_keys(policy))
+        self._certified.adopt(keyed, time.time())
+        self._answers.use(keyed)
+        self._ring.learn(policy, keys)
         self._policy = policy
         self._status_due = True
         for dialer, _ in self._dialers.values():

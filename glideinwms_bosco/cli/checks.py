@@ -15,9 +15,11 @@ from typing import Optional
 from glideinwms_bosco.bundle import site_request
 from glideinwms_bosco.bundle.overrides import read_overrides
 from glideinwms_bosco.cli.settings import Settings
+from glideinwms_bosco.cli.surroundings import surroundings
 from glideinwms_bosco.entry.render import render_site
 from glideinwms_bosco.entry.submit import submit_problems
 from glideinwms_bosco.errors import BundleError, Problem, RemoteError, SiteFileError
+from glideinwms_bosco.pilot.plan import PilotFile
 from glideinwms_bosco.remote.connection import Endpoint
 from glideinwms_bosco.remote.factory_ssh import FactorySsh, render_factory_ssh
 from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
@@ -35,25 +37,34 @@ class Checked:
 
     Attributes:
         beside: the other sites of the host, as far as they could be read.
+        pilot_files: what the entry XML names, each once.
     """
 
     sites: tuple[SiteDescription, ...]
     warnings: tuple[Problem, ...]
     entry_xml: tuple[bytes, ...]
     beside: tuple[SiteDescription, ...] = ()
+    pilot_files: tuple[PilotFile, ...] = ()
 
     def entries(self) -> frozenset[str]:
         """Names of all entries in site files."""
         return frozenset(entry.name for site in (*self.sites, *self.beside) for entry in site.entries)
 
 
-def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = (), settings: Optional[Settings] = None) -> Checked:
+def checked_sites(
+    paths: Sequence[Path],
+    beside: Iterable[Path] = (),
+    settings: Optional[Settings] = None,
+    factory: Optional[Settings] = None,
+) -> Checked:
     """Load and check site files.
 
     Args:
         paths: the files.
         beside: other site files of the host; what is wrong with them alone is not reported here.
         settings: of the host, which may add to the sites' bundles; None: it adds nothing.
+        factory: settings of the host whose factory gets the entries; None: it gets none now, so what pilots bring
+            along is not read, and external entries are not looked up.
 
     Raises:
         SiteFileError: with all problems of all files.
@@ -70,7 +81,13 @@ def checked_sites(paths: Sequence[Path], beside: Iterable[Path] = (), settings: 
     problems += _ssh_problems(sites, others)
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(dict.fromkeys(problems)))
-    return Checked(sites, tuple(problems), tuple(render_site(site) for site in sites), tuple(others))
+    around = [surroundings(site, factory) for site in sites]
+    problems += [problem for _, found in around for problem in found]
+    if any(problem.severity == "error" for problem in problems):
+        raise SiteFileError(tuple(dict.fromkeys(problems)))
+    xml = tuple(render_site(site, here) for site, (here, _) in zip(sites, around))
+    files = {file.stored_name: file for here, _ in around for file in here.plan.files}
+    return Checked(sites, tuple(problems), xml, tuple(others), tuple(files.values()))
 
 
 def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactorySsh:
@@ -146,6 +163,8 @@ def _host_key_problems(site: SiteDescription) -> list[Problem]:
 
 def _bundle_problems(site: SiteDescription, settings: Optional[Settings]) -> list[Problem]:
     """What cannot be put into the bundle: files laid over it, settings that it makes itself or blahp could not read."""
+    if site.external:
+        return []
     files, problems = read_overrides(site, settings.overrides_dir if settings is not None else None)
     if problems:
         return list(problems)

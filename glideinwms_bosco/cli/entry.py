@@ -21,6 +21,7 @@ from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.entry.compare import compare_entries
 from glideinwms_bosco.entry.lifecycle import apply_states
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
+from glideinwms_bosco.entry.publish import Publication
 from glideinwms_bosco.entry.state_file import load_states
 from glideinwms_bosco.errors import EXIT_OK, EntryError
 
@@ -86,13 +87,17 @@ def _render(args: argparse.Namespace) -> int:
         "entry render",
         folder=args.output or settings.config_d,
         dry_run=args.dry_run,
-        inspect=partial(refuse_errors, settings) if args.lint else None,
+        inspect=partial(_refuse_errors, settings) if args.lint else None,
     )
     if args.json:
         output.print_json(asdict(outcome))
     else:
         output.print_published(outcome)
     return EXIT_OK
+
+
+def _refuse_errors(settings: Settings, publication: Publication, selected: Selected) -> None:
+    refuse_errors(settings, publication, selected.checked.pilot_files)
 
 
 def _diff(args: argparse.Namespace) -> int:

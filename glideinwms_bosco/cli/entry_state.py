@@ -94,11 +94,11 @@ def _sites_with(entry: str, settings: Settings) -> Selected:
         except SiteFileError:
             continue
         if any(found.name == entry for found in site.entries):
-            return Selected(checked_sites([path], everything), files)
+            return Selected(checked_sites([path], everything, factory=settings), files)
     for name, text in live_files(settings.config_d).items():
         if entry in {found.get("name") for found in etree.fromstring(text).findall("./entries/entry")}:
             paths = [path for path in everything if name == f"{settings.order:02d}-{path.stem}.xml"]
-            return Selected(checked_sites(paths, everything), files)
+            return Selected(checked_sites(paths, everything, factory=settings), files)
     raise UsageError(
         f"no entry {entry[:80]!r} in {settings.sites_dir} or {settings.config_d}", "is its site file valid?"
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -101,7 +102,8 @@ class JsonLines(PlainLines):
 
     def tell(self, label: str, sentence: str) -> None:
         """On standard error: standard output holds results only."""
-        print(output.printable(f"wait: {label}: {sentence}"), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(output.printable(f"wait: {label}: {sentence}"), file=sys.stderr, flush=True)
 
     def ended(self, result: Result) -> None:
         """Print the result."""

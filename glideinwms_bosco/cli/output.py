@@ -39,12 +39,12 @@ def print_problems(problems: Sequence[Problem]) -> None:
         print(printable(str(problem)), file=sys.stderr)
 
 
-def print_error(error: BoscoError) -> None:
-    """Print an error on stderr: one line, or one per problem of an input file."""
+def print_error(error: BoscoError, program: str) -> None:
+    """Print an error on stderr: one line that names the program, or one per problem of an input file."""
     if error.problems:
         print_problems(error.problems)
     else:
-        print(f"gwms-bosco: error: {printable(str(error))}", file=sys.stderr)
+        print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -56,6 +56,10 @@ def print_published(outcome: Outcome) -> None:
     """Say what was done in config.d, and what an operator should know of its entries."""
     for row in outcome.files:
         print(f"{row.action}: {row.file} ({counted(row.entries, 'entry', 'entries')})")
+    for path in outcome.pilot_files:
+        print(f"pilot file: {path}")
+    for path in outcome.dropped:
+        print(f"dropped: {path}, which no entry has named for a day")
     for name in outcome.carried:
         print(
             f"kept disabled: {name} has left its site file; reconfigure, then `gwms-bosco entry remove {name} "

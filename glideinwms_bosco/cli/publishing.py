@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -14,6 +14,7 @@ from lxml import etree
 
 from glideinwms_bosco.cli.checks import Checked
 from glideinwms_bosco.cli.settings import Settings
+from glideinwms_bosco.cli.surroundings import pilot_dir
 from glideinwms_bosco.entry.configuration import CONFIG_DIR, MAIN_FILE, read_configuration
 from glideinwms_bosco.entry.lifecycle import Record, State, apply_states
 from glideinwms_bosco.entry.lint import lint
@@ -22,6 +23,8 @@ from glideinwms_bosco.entry.render import file_name
 from glideinwms_bosco.entry.state_file import load_states, locked, save_states
 from glideinwms_bosco.entry.write import has_content, write_entry_file
 from glideinwms_bosco.errors import EntryError, FileProblemsError, Problem
+from glideinwms_bosco.pilot.plan import PilotFile
+from glideinwms_bosco.pilot.store import drop_unnamed, is_stored, store
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Outcome:
         left_out: entries of site files that were removed.
         inactive: entries of these sites that are disabled, draining or being removed, with their state.
         shadowed: entries of ours that a later file of config.d replaces, with its place.
+        pilot_files: files of pilots that were written, or would be.
+        dropped: files of pilots that no entry has named for a day, and that were deleted.
     """
 
     files: tuple[Published, ...]
@@ -59,6 +64,8 @@ class Outcome:
     left_out: tuple[str, ...]
     inactive: Mapping[str, str]
     shadowed: Mapping[str, str]
+    pilot_files: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 Select = Callable[[], Selected]
@@ -94,7 +101,7 @@ def publish(
     folder: Path,
     dry_run: bool = False,
     change: Change = lambda states, _selected: dict(states),
-    inspect: Optional[Callable[[Publication], None]] = None,
+    inspect: Optional[Callable[[Publication, Selected], None]] = None,
 ) -> Outcome:
     """Write the entries of checked sites, with their states, into `folder`.
 
@@ -112,7 +119,7 @@ def publish(
         states = change(load_states(settings.state_dir), selected)
         live, publication = plan(settings, selected, states, folder)
         if inspect is not None:
-            inspect(publication)
+            inspect(publication, selected)
         removed = {name for name, record in states.items() if record.state is State.REMOVED}
         described = {entry.name for site in selected.checked.sites for entry in site.entries}
         if selected.complete:
@@ -121,6 +128,8 @@ def publish(
         if not dry_run and folder.resolve() == settings.config_d.resolve():
             # First the intention, then the files: cut off between the two, the next render finishes.
             save_states(settings.state_dir, states)
+        # Before the XML that names them.
+        stored = _store(selected.checked.pilot_files, settings, dry_run)
         rows = [_put(folder / name, text, dry_run) for name, text in sorted(publication.files.items())]
         rows += [_delete(folder / name, dry_run) for name in publication.deletes]
         inactive = {
@@ -129,11 +138,18 @@ def publish(
             if name in described and name not in removed and record.state is not State.ACTIVE
         }
         shadowed = _shadowed(folder, publication, live)
-        return Outcome(tuple(rows), publication.carried, tuple(sorted(described & removed)), inactive, shadowed)
+        dropped: tuple[str, ...] = ()
+        if not dry_run and folder.resolve() == settings.config_d.resolve():
+            dropped = tuple(map(str, drop_unnamed(pilot_dir(settings), _xml_texts(settings))))
+        left_out = tuple(sorted(described & removed))
+        return Outcome(tuple(rows), publication.carried, left_out, inactive, shadowed, stored, dropped)
 
 
-def refuse_errors(settings: Settings, publication: Publication) -> None:
+def refuse_errors(settings: Settings, publication: Publication, coming: Sequence[PilotFile] = ()) -> None:
     """Lint the configuration as it would be: the factory's own files with ours in their new form.
+
+    Args:
+        coming: files that entries name, and that may not be there before the entries are.
 
     Raises:
         FileProblemsError: with the errors that concern files which would be written.
@@ -148,7 +164,7 @@ def refuse_errors(settings: Settings, publication: Publication) -> None:
             if path.name not in publication.deletes:
                 shutil.copyfile(path, folder / path.name)
         for name, text in publication.files.items():
-            (folder / name).write_bytes(text)
+            (folder / name).write_bytes(_with_files(text, coming, pilot_dir(settings), Path(scratch)))
         if not any(folder.iterdir()):
             return
         findings = lint([Path(scratch) if main.is_file() else folder])
@@ -159,6 +175,31 @@ def refuse_errors(settings: Settings, publication: Publication) -> None:
         ]
     if problems:
         raise FileProblemsError(tuple(problems))
+
+
+def _with_files(text: bytes, coming: Sequence[PilotFile], named: Path, scratch: Path) -> bytes:
+    """The XML with files that are there, though empty, in the place of those that are still to be written."""
+    for file in coming:
+        stand_in = scratch / file.stored_name
+        stand_in.touch()
+        text = text.replace(f'"{named / file.stored_name}"'.encode(), f'"{stand_in}"'.encode())
+    return text
+
+
+def _store(files: Sequence[PilotFile], settings: Settings, dry_run: bool) -> tuple[str, ...]:
+    folder = pilot_dir(settings)
+    if dry_run:
+        return tuple(str(folder / file.stored_name) for file in files if not is_stored(file, folder))
+    return tuple(map(str, store(files, folder)))
+
+
+def _xml_texts(settings: Settings) -> tuple[bytes, ...]:
+    """Every file that reconfig would read, as it is: also what is no XML may name a file."""
+    paths = [settings.config_d.parent / MAIN_FILE, *settings.config_d.glob("*.xml")]
+    try:
+        return tuple(path.read_bytes() for path in paths if path.is_file())
+    except OSError as err:
+        raise EntryError(f"{err.filename}: cannot be read: {err.strerror}", "is the folder yours?") from None
 
 
 def live_files(folder: Path) -> dict[str, bytes]:

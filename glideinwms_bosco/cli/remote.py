@@ -32,7 +32,7 @@ def add_commands(nouns: Any) -> None:
 
 def _ssh_config(args: argparse.Namespace) -> int:
     settings = load_settings()
-    sites = select_sites((), settings).sites
+    sites = select_sites((), settings, entries=False).sites
     config, known_hosts = client_files(settings.state_dir)
     files = factory_ssh(sites, known_hosts)
     if args.stdout:

@@ -4,21 +4,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.fleet import DEFAULT_JOBS, MAX_JOBS, Fleet, Interrupted, Result
 from glideinwms_bosco.cli.fleet_selection import Selection, select_all, select_labels, select_named
 from glideinwms_bosco.cli.fleet_view import fleet_view, print_line, summary
+from glideinwms_bosco.cli.lasting_output import LastingOutput, LastingView
 from glideinwms_bosco.cli.relay_keys import frontend_of
 from glideinwms_bosco.cli.settings import Settings
 from glideinwms_bosco.cli.target import Outcome, Sessions, Target, Work
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REMOTE, BoscoError, ThrottledError, UsageError
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, EXIT_REMOTE, BoscoError, ThrottledError, UsageError
 from glideinwms_bosco.remote.history import Event, History
 from glideinwms_bosco.remote.key_file import check_key_file
 from glideinwms_bosco.remote.throttle import Throttle
@@ -105,7 +107,10 @@ def _selection(args: argparse.Namespace, settings: Settings) -> Selection:
         return select_named(args.targets, settings)
     if args.all:
         return select_all(settings)
-    return select_labels(History(settings.state_dir).failed(args.verb), settings)
+    history = History(settings.state_dir)
+    if history.failed_is_damaged(args.verb):
+        raise UsageError(f"which accounts {args.verb} failed for cannot be read in {settings.state_dir}", "name them")
+    return select_labels(history.failed(args.verb), settings)
 
 
 class _Run:
@@ -116,6 +121,8 @@ class _Run:
         self._history = History(settings.state_dir)
         self._throttle = Throttle(settings.state_dir / "connections")
         self._began = time.monotonic()
+        self._retry_known = True
+        self._output = LastingOutput()
 
     def single(self, site: SiteDescription, account: Account, work: Work) -> int:
         """One account, shown at length."""
@@ -128,12 +135,20 @@ class _Run:
             self._remember([Result(site.short_name, account.name, error=error)], whole=False)
             raise
         self._remember([Result(site.short_name, account.name, outcome)], whole=False)
+        self._output.show(lambda: self._print_alone(outcome))
+        return self._status(outcome.ok)
+
+    def _print_alone(self, outcome: Outcome) -> None:
         if self._args.json:
             output.print_json(outcome.report)
-        else:
-            for line in (outcome.headline, *outcome.lines):
-                print(output.printable(line))
-        return EXIT_OK if outcome.ok else EXIT_REMOTE
+            return
+        for line in (outcome.headline, *outcome.lines):
+            print(output.printable(line))
+
+    def _status(self, ok: bool) -> int:
+        if not ok:
+            return EXIT_REMOTE
+        return EXIT_REFUSED if self._output.lost else EXIT_OK
 
     def many(self, selection: Selection, work: Work, show: Optional[Show]) -> int:
         """Several accounts side by side."""
@@ -141,7 +156,8 @@ class _Run:
             print(output.printable(f"left out: {sentence}"), file=sys.stderr)
         broken = tuple(Result(site.name, None, error=site.error) for site in selection.broken)
         size = len(selection.accounts) + len(broken)
-        view = fleet_view(size, self._progress, as_json=self._args.json, results=show is None)
+        shown = fleet_view(size, self._progress, as_json=self._args.json, results=show is None)
+        view = LastingView(shown, self._output)
         try:
             for result in broken:
                 view.ended(result)
@@ -163,26 +179,30 @@ class _Run:
 
     def _conclude(self, results: Sequence[Result], show: Optional[Show]) -> int:
         """Write the history, print the count as the last line; return the exit status."""
-        self._remember(results, whole=True)
+        # Those that other sites have failed for are still to be tried again.
+        self._remember(results, whole=self._args.all or self._args.retry_failed)
         counts = summary(results, self._args.verb, time.monotonic() - self._began)
+        self._output.show(lambda: self._print_counts(counts, results, show))
+        if not counts["failed"]:
+            return self._status(ok=True)
+        last = f"gwms-bosco: {counts['failed']} of {counts['total']} failed"
+        if self._retry_known and not getattr(self._args, "dry_run", False):
+            last += f"; to try them again: gwms-bosco remote {self._args.verb} --retry-failed"
+        with contextlib.suppress(OSError):
+            print(last, file=sys.stderr)
+        return self._status(ok=False)
+
+    def _print_counts(self, counts: Mapping[str, Any], results: Sequence[Result], show: Optional[Show]) -> None:
         if self._args.json:
             print_line(counts)
-        else:
-            if show is not None:
-                show(results)
-            begun = f", {counts['not_begun']} of them not begun" if counts["not_begun"] else ""
-            print(
-                f"{output.counted(counts['total'], 'target')}: {counts['ok']} ok, {counts['failed']} failed{begun} "
-                f"({counts['seconds']:.1f} s)",
-                flush=True,
-            )
-        if not counts["failed"]:
-            return EXIT_OK
-        last = f"gwms-bosco: {counts['failed']} of {counts['total']} failed"
-        if not getattr(self._args, "dry_run", False):
-            last += f"; to try them again: gwms-bosco remote {self._args.verb} --retry-failed"
-        print(last, file=sys.stderr)
-        return EXIT_REMOTE
+            return
+        if show is not None:
+            show(results)
+        begun = f", {counts['not_begun']} of them not begun" if counts["not_begun"] else ""
+        print(
+            f"{output.counted(counts['total'], 'target')}: {counts['ok']} ok, {counts['failed']} failed{begun} "
+            f"({counts['seconds']:.1f} s)"
+        )
 
     def _remember(self, results: Sequence[Result], *, whole: bool) -> None:
         """Write down what was done with each account, and which have failed.
@@ -197,20 +217,28 @@ class _Run:
         if not whole:
             labels = {result.label for result in results}
             failed += [label for label in self._history.failed(self._args.verb) if label not in labels]
+        troubles: list[OSError] = []
         try:
-            for result in results if self._record else ():
-                if result.account is not None and result.begun:
-                    self._history.record(result.site, result.account, _event(self._args.verb, result))
             if whole or failed != list(self._history.failed(self._args.verb)):
                 self._history.set_failed(self._args.verb, failed)
         except OSError as err:
-            if self._record:
-                print(f"note: the history is not written: {err.filename}: {err.strerror}", file=sys.stderr)
+            self._retry_known = False
+            troubles.append(err)
+        for result in results if self._record else ():
+            if result.account is None or not result.begun:
+                continue
+            try:
+                self._history.record(result.site, result.account, _event(self._args.verb, result))
+            except OSError as err:
+                troubles.append(err)
+        if troubles and (self._record or not self._retry_known):
+            print(f"note: the history is not written: {troubles[0].filename}: {troubles[0].strerror}", file=sys.stderr)
 
 
 def print_wait(sentence: str) -> None:
     """Say on standard error what a single account's work waits for."""
-    print(f"wait: {output.printable(sentence)}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"wait: {output.printable(sentence)}", file=sys.stderr)
 
 
 def _was_tried(result: Result) -> bool:

@@ -46,13 +46,16 @@ def find_site_file(name: str, settings: Settings) -> Path:
     raise UsageError(f"no site {name[:80]!r} in {settings.sites_dir}", f"known sites: {', '.join(known) or 'none'}")
 
 
-def select_sites(names: Sequence[str], settings: Settings, *, host_files: bool = False) -> Checked:
+def select_sites(
+    names: Sequence[str], settings: Settings, *, host_files: bool = False, entries: bool = True
+) -> Checked:
     """Check the named sites, or all of the host when none is named.
 
     Args:
         names: files or short names.
         settings: of the host.
         host_files: whether what the host itself adds to their bundles is checked too; it has no part in their entries.
+        entries: whether what their entries need besides the site files is read too.
 
     Raises:
         UsageError: there is no such site, or none at all.
@@ -62,12 +65,21 @@ def select_sites(names: Sequence[str], settings: Settings, *, host_files: bool =
     paths = [find_site_file(name, settings) for name in names] or list(everything)
     if not paths:
         raise UsageError(f"no site file (*.yaml) in {settings.sites_dir}", "name a file, or set GWMS_BOSCO_SITES")
-    return checked_sites(paths, everything, settings if host_files else None)
+    return checked_sites(paths, everything, settings if host_files else None, settings if entries else None)
 
 
 def select_site(name: str, settings: Settings) -> SiteDescription:
-    """Check one named site."""
-    return select_sites([name], settings).sites[0]
+    """Check one named site, for what goes to its login host; what its entries bring along is not looked at.
+
+    Raises:
+        UsageError: there is no such site.
+        SiteFileError: with all problems.
+        SiteError: its entries are somebody else's, so there is no login host.
+    """
+    (site,) = checked_sites([find_site_file(name, settings)], site_files(settings)).sites
+    if site.external:
+        site.required_login()
+    return site
 
 
 def split_account(name: str) -> tuple[str, str]:

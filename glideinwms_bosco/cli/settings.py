@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import SettingsError, SettingsFileError, SiteError, SiteFileError
+from glideinwms_bosco.pilot.scripts import default_scripts_dir
 from glideinwms_bosco.site.load import htcondor_sources
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
@@ -23,6 +24,7 @@ _FOLDERS = {
     "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
     "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco"),
     "overrides_dir": ("GWMS_BOSCO_OVERRIDES", "/etc/gwms-bosco/overrides"),
+    "scripts_dir": ("GWMS_BOSCO_SCRIPTS", str(default_scripts_dir())),
 }
 
 
@@ -39,6 +41,7 @@ class Settings:
         state_dir: bundles and ssh client configuration.
         order: number in front of rendered files, 0 to 99.
         htcondor: sources of bundles for sites that name none.
+        scripts_dir: the pilot scripts; None: those that are installed with this program.
         overrides_dir: files laid over bundles, in a folder for each batch system.
         batch_settings: batch system -> keys of blah.config for all sites with it.
     """
@@ -49,6 +52,7 @@ class Settings:
     order: int = 50
     htcondor: tuple[HTCondorSource, ...] = ()
     overrides_dir: Optional[Path] = None
+    scripts_dir: Optional[Path] = None
     batch_settings: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def host_settings(self, batch_system: str) -> tuple[tuple[str, str], ...]:

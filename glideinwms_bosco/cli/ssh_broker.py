@@ -22,8 +22,10 @@ from glideinwms_bosco.broker.process import forbid_dumps
 from glideinwms_bosco.broker.service import run_broker
 from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.cli import output, ssh_broker_factory, ssh_broker_keys
-from glideinwms_bosco.cli.ssh_broker_frame import PROGRAM, add_verb, read_identity, run_verb
+from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
+from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, read_identity
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
 from glideinwms_bosco.link.tls import load_identity, make_identity
 
 _FOLDER_MODE = 0o750
@@ -61,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; every error becomes one line and an exit status."""
-    return run_verb(build_parser(), argv)
+    return run_program(build_parser, argv)
 
 
 class _Lines(logging.Formatter):
@@ -78,6 +80,7 @@ class _Lines(logging.Formatter):
 
 def _run(_args: argparse.Namespace) -> int:
     forbid_dumps()
+    allow_open_files()
     # Nothing that the daemon writes is for everybody; the status file asks for its mode itself.
     os.umask(0o027)
     handler = logging.StreamHandler(sys.stderr)
@@ -168,21 +171,33 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(status)
         return EXIT_OK
-    print(f"broker {status['broker']} (pid {status['pid']}): {status['signed']} signed, {status['denied']} denied")
+    counts = f"{output.counted(status['signed'], 'signature')}, {output.counted(status['denied'], 'refusal')}"
+    print(f"broker  {status['broker']} pid {status['pid']}, up since {_clock(status['started'])}: {counts}")
     if status["policy"]["trouble"]:
         print(output.printable(f"policy  the file is not in use: {status['policy']['trouble']}"))
     for name, entry in status["entries"].items():
-        state = entry["trouble"] or ("ready" if entry["enabled"] else "disabled")
-        if entry["open_until"]:
-            state += f"; maintenance open until {_clock(entry['open_until'])}"
-        print(output.printable(f"key     {name:<24} {state}"))
+        print(output.printable(f"key     {name:<24} {_key_state(entry)}"))
     for name, factory in status["factories"].items():
-        state = f"{'up' if factory['up'] else 'DOWN'} since {_clock(factory['since'])}"
-        detail = factory["trouble"] or f"{output.counted(factory['offered'], 'handle')} offered"
-        print(output.printable(f"factory {name:<24} {state}: {detail}"))
+        print(output.printable(f"factory {name:<24} {_factory_state(factory)}"))
         for handle, reason in factory["refused"].items():
             print(output.printable(f"        {handle} refused by its relay: {reason}"))
     return EXIT_OK
+
+
+def _key_state(entry: Mapping[str, Any]) -> str:
+    state = entry["trouble"] or ("ready" if entry["enabled"] else "disabled: every request is refused")
+    return f"{state}; maintenance open until {_clock(entry['open_until'])}" if entry["open_until"] else str(state)
+
+
+def _factory_state(factory: Mapping[str, Any]) -> str:
+    if not factory["up"]:
+        return f"DOWN since {_clock(factory['since'])}: {factory['trouble']}"
+    words = [f"up since {_clock(factory['since'])}: {output.counted(factory['offered'], 'handle')} offered"]
+    if factory["rtt_ms"] is not None:
+        words.append(f"round trip {factory['rtt_ms']} ms")
+    if abs(factory["clock_skew_s"]) > MAX_CLOCK_SKEW_S:
+        words.append(f"its clock is {factory['clock_skew_s']:+.0f} s from ours, so that it gets no certificates")
+    return ", ".join(words)
 
 
 def _clock(seconds: float) -> str:

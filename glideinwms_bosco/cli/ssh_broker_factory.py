@@ -12,8 +12,9 @@ from glideinwms_bosco.broker.learn import Proposal, accepted, propose, scan
 from glideinwms_bosco.broker.paths import broker_paths
 from glideinwms_bosco.broker.stanza import VERSIONS, make_stanza, write_files
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.ssh_broker_frame import add_verb, keyed_by_files, policy_changed, read_identity, read_policy
+from glideinwms_bosco.cli.frame import add_verb
 from glideinwms_bosco.cli.ssh_broker_keys import split_host
+from glideinwms_bosco.cli.ssh_broker_policy import keyed_by_files, policy_changed, read_identity, read_policy
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from glideinwms_bosco.sshwire.handle import SUBMIT, HandleReference
 

@@ -15,9 +15,10 @@ from glideinwms_bosco.broker.learn import accepted, propose, scan
 from glideinwms_bosco.broker.opened import close_entry, open_entry, parse_duration, read_opened
 from glideinwms_bosco.broker.paths import BrokerPaths, broker_paths
 from glideinwms_bosco.broker.policy import Entry, KeyedPolicy, KeySource, Policy, Rate
-from glideinwms_bosco.broker.policy_model import DEFAULT_SSH_PORT
+from glideinwms_bosco.broker.policy_model import DEFAULT_SSH_PORT, EXEC
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.ssh_broker_frame import add_verb, keyed_by_files, policy_changed, read_policy
+from glideinwms_bosco.cli.frame import add_verb
+from glideinwms_bosco.cli.ssh_broker_policy import keyed_by_files, known_key, policy_changed, read_policy
 from glideinwms_bosco.errors import EXIT_OK, BrokerError, UsageError, WireError
 from glideinwms_bosco.sshwire.handle import MAINTAIN
 from glideinwms_bosco.sshwire.keys import parse_authorized
@@ -170,7 +171,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _row(paths: BrokerPaths, policy: Policy, entry: Entry) -> dict[str, Any]:
-    key = known_public_key(entry.key)
+    key = known_key(paths, entry)
     until = read_opened(paths.state_dir).get(entry.name, 0.0)
     return {
         "name": entry.name,
@@ -199,7 +200,7 @@ def _show(args: argparse.Namespace) -> int:
     keyed = keyed_by_files(paths, policy)
     row = _row(paths, policy, entry)
     row["handles"] = {h.purpose: h.handle for h in keyed.handles.values() if h.entry.name == entry.name}
-    row["authorized_keys"] = _authorized(keyed, entry)
+    row["authorized_keys"] = _authorized(paths, keyed, entry)
     if args.json:
         output.print_json(row)
         return EXIT_OK
@@ -213,11 +214,11 @@ def _show(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _authorized(keyed: KeyedPolicy, entry: Entry) -> Optional[str]:
+def _authorized(paths: BrokerPaths, keyed: KeyedPolicy, entry: Entry) -> Optional[str]:
     if entry.cert is not None:
         ca = known_public_key(entry.cert.ca)
         return ca_line(keyed.policy, entry, ca) if ca else None
-    key = known_public_key(entry.key)
+    key = known_key(paths, entry)
     return key_line(keyed.policy, entry, key) if key else None
 
 
@@ -241,10 +242,11 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _rotate(args: argparse.Namespace) -> int:
     paths = broker_paths()
-    admin.rotate_key(paths.policy, args.name, _source(args), args.keep_old_as)
-    return policy_changed(
-        paths, f"{args.name} has a new key, so a new handle; next: gwms-ssh-broker stanza {args.name}"
-    )
+    policy = admin.rotate_key(paths.policy, args.name, _source(args), args.keep_old_as)
+    said = f"{args.name} has a new key"
+    if policy.entries[args.name].key.backend != EXEC:
+        said += f", so a new handle; next: gwms-ssh-broker stanza {args.name}"
+    return policy_changed(paths, said)
 
 
 def _open(args: argparse.Namespace) -> int:

@@ -10,63 +10,56 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco import __version__
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, UsageError
+from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
 from glideinwms_bosco.relay.client_conf import sends_session_bind
-from glideinwms_bosco.relay.conf import RelayConf, conf_path, load_conf, read_conf
+from glideinwms_bosco.relay.conf import DEFAULT_CONF, RelayConf, conf_path, load_conf, read_conf
 from glideinwms_bosco.relay.service import STATUS_EVERY_S, Relay, identity_files, new_identity, ssh_version
 from glideinwms_bosco.relay.status_query import clock, status_file
 
+PROGRAM = "gwms-ssh-relay"
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 _STALE_AFTER_S = 3 * STATUS_EVERY_S
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = argparse.ArgumentParser(prog="gwms-ssh-relay", description=__doc__.partition(":")[2].strip())
-    parser.add_argument("--version", action="version", version=f"gwms-ssh-relay {__version__}")
-    parser.add_argument("--conf", metavar="FILE", help="relay.conf to use (default: /etc/gwms-ssh-relay/relay.conf)")
+    """The whole command line; docs and man pages are generated from it too."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="The factory's relay for signatures of frontends' brokers.",
+        epilog="example: gwms-ssh-relay status",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("--conf", metavar="FILE", help=f"relay.conf to use (default: {DEFAULT_CONF})")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    _add(verbs, "run", _run, "serve until SIGTERM; SIGHUP reads relay.conf again")
-    _add(verbs, "init", _init, "make the relay's key and print what frontends need to know of it").add_argument(
+    add_verb(verbs, "run", _run, "serve until SIGTERM; SIGHUP reads relay.conf again", "gwms-ssh-relay run")
+    init = add_verb(
+        verbs, "init", _init, "make the relay's key and print what frontends need to know of it",
+        "gwms-ssh-relay init --host gfactory-2.example.org",
+    )  # fmt: skip
+    init.add_argument(
         "--host", metavar="NAME", help="name by which brokers reach this host (default: HOST)", default="HOST"
     )
-    _add(verbs, "check", _check, "check relay.conf and what it needs on this host")
-    for name, run, what in (
-        ("status", _status, "show brokers and what the running relay knows of them"),
-        ("handles", _handles, "show the handles that brokers offer"),
-    ):
-        _add(verbs, name, run, what).add_argument("--json", action="store_true", help="print JSON")
-    return parser
-
-
-def _add(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
-    parser.set_defaults(run=run)
+    add_verb(verbs, "check", _check, "check relay.conf and what it needs on this host", "gwms-ssh-relay check")
+    add_verb(verbs, "status", _status, "show the brokers and how it stands with them", "gwms-ssh-relay status", True)
+    add_verb(verbs, "handles", _handles, "show the handles that brokers offer", "gwms-ssh-relay handles --json", True)
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; every error becomes one line and an exit status."""
-    args = build_parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except BoscoError as error:
-        for line in [str(problem) for problem in error.problems] or [f"gwms-ssh-relay: error: {error}"]:
-            print(output.printable(line), file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        print(f"gwms-ssh-relay: error: {output.printable(what)}{error.strerror or error}", file=sys.stderr)
-        return EXIT_REFUSED
+    return run_program(build_parser, argv)
 
 
 def _run(args: argparse.Namespace) -> int:
+    allow_open_files()
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
     asyncio.run(_serve(conf_path(args.conf)))
     return EXIT_OK
@@ -177,12 +170,24 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(status)
         return EXIT_OK
-    print(f"relay {status['pin']} on {status['listen']} port {status['port']}, up since {clock(status['started'])}")
+    place = f"on {status['listen']} port {status['port']}, up since {clock(status['started'])}"
+    print(f"relay   {status['pin']} {place}, {output.counted(status['connections'], 'agent connection')}")
     for side in status["brokers"]:
-        state = f"{side['state']} since {clock(side['since'])}"
-        where = f", {side['address']}, {output.counted(side['handles'], 'handle')}" if side["state"] == "up" else ""
-        print(output.printable(f"{side['name']} ({side['frontend']}): {state}{where}"))
+        print(output.printable(f"broker  {side['name']:<24} {_side(side)}  ({side['frontend']})"))
     return EXIT_OK
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    if side["state"] != "up":
+        waiting = output.counted(side["handles"], "handle waits", "handles wait")
+        return f"DOWN since {clock(side['since'])}" + (f", {waiting} for it" if side["handles"] else "")
+    words = [f"up since {clock(side['since'])}: {output.counted(side['handles'], 'handle')}"]
+    if side["rtt_ms"] is not None:
+        words.append(f"round trip {side['rtt_ms']} ms")
+    if abs(side["clock_skew_s"]) > MAX_CLOCK_SKEW_S:
+        words.append(f"its clock is {side['clock_skew_s']:+.0f} s from ours")
+    words.append(f"{output.counted(side['connections'], 'agent connection')}, from {side['address']}")
+    return ", ".join(words)
 
 
 def _handles(args: argparse.Namespace) -> int:
@@ -190,6 +195,8 @@ def _handles(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(rows)
         return EXIT_OK
+    if not rows:
+        print("no broker offers a handle", file=sys.stderr)
     for row in rows:
         last = row["last_deny"]
         denied = f", last refusal {clock(last['t'])}: {last['code']} {last['reason']}" if last else ""

@@ -22,6 +22,9 @@ from glideinwms_bosco.site.model import Entry, SiteDescription
 
 _MARK = "gwms-bosco: the entry of"
 
+# `entry drain` sets limits where an entry has them; without attributes these say nothing.
+_NEEDED = ("attrs", "files", "config/max_jobs/per_entry", "config/max_jobs/default_per_frontend")
+
 Originals = Mapping[str, etree._Element]
 """Name -> the entry as its own file has it."""
 IsOurs = Callable[[Path], bool]
@@ -63,7 +66,9 @@ def find_originals(
     return found, tuple(problems)
 
 
-def copied(original: etree._Element, site: SiteDescription, entry: Entry, attrs: Sequence[etree._Element]) -> etree._Element:
+def copied(
+    original: etree._Element, site: SiteDescription, entry: Entry, attrs: Sequence[etree._Element]
+) -> etree._Element:
     """The whole entry with attributes added; they replace those of the same name.
 
     Returns:
@@ -72,23 +77,27 @@ def copied(original: etree._Element, site: SiteDescription, entry: Entry, attrs:
     element = normalised(original)
     if not (site.enabled and entry.enabled):
         element.set("enabled", "False")
-    for tag in ("attrs", "files"):
-        if element.find(tag) is None:
-            etree.SubElement(element, tag)
-    parent = element.find("attrs")
-    if parent is not None:
-        named = {attr.get("name") for attr in attrs}
-        kept = [attr for attr in parent if attr.get("name") not in named]
-        parent[:] = sorted((*kept, *attrs), key=lambda attr: attr.get("name") or "")
+    for path in _NEEDED:
+        _child(element, path)
+    parent = _child(element, "attrs")
+    named = {attr.get("name") for attr in attrs}
+    kept = [attr for attr in parent if attr.get("name") not in named]
+    parent[:] = sorted((*kept, *attrs), key=lambda attr: attr.get("name") or "")
     place = entry.file or "the factory's configuration"
     element.insert(0, etree.Comment(f" {_MARK} {place}, with what pilots bring along. ".replace("--", "- -")))
     return element
 
 
+def _child(element: etree._Element, path: str) -> etree._Element:
+    for tag in path.split("/"):
+        found = element.find(tag)
+        element = etree.SubElement(element, tag) if found is None else found
+    return element
+
+
 def is_copy(entry: etree._Element) -> bool:
     """Tell whether an entry of our files is a copy, whose original counts again when it goes."""
-    first = next(iter(entry), None)
-    return first is not None and first.tag is etree.Comment and (first.text or "").startswith(f" {_MARK} ")
+    return any((comment.text or "").startswith(f" {_MARK} ") for comment in entry.iterchildren(etree.Comment))
 
 
 def _others(path: Path, is_ours: IsOurs, *, alone: bool) -> Configuration:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lxml import etree
 
 from glideinwms_bosco.entry.configuration import MAIN_FILE, MergedEntry, elements, read_configuration
+from glideinwms_bosco.entry.external import is_copy
 from glideinwms_bosco.entry.lint_attrs import check_attrs
 from glideinwms_bosco.entry.lint_batch import check_entry
 from glideinwms_bosco.entry.lint_codes import RULES
@@ -101,7 +102,9 @@ def _scopes(context: Context, entry: MergedEntry) -> Iterator[Scope]:
     """The definitions of an entry that reconfig reads, after a word about those it does not."""
     winner = Scope(context, entry.winner.source, entry.winner.element, entry.name)
     yield winner
-    for place in entry.replaced:
+    # A copy with our elements replaces its original, and is made to.
+    replaced = entry.replaced[:-1] if is_copy(entry.winner.element) else entry.replaced
+    for place in replaced:
         old = Scope(context, place.source, place.element, entry.name)
         old.found(7, place.element, f"is replaced by the one at {entry.winner}, which alone counts")
     for place in entry.twins:

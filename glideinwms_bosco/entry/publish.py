@@ -20,7 +20,8 @@ from glideinwms_bosco.entry.external import is_copy
 from glideinwms_bosco.entry.render import WRITTEN_BY
 
 _FILE_NAME = re.compile(r"[0-9]{2}-(?P<stem>.+)\.xml")
-_HEAD_BYTES = 500
+HEAD_BYTES = 500
+"""In which a file of ours says so."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def plan_publication(
 def is_ours(name: str, text: bytes) -> bool:
     """Tell whether a file of config.d was written by this program, and not made from such a file by hand."""
     found = _FILE_NAME.fullmatch(name)
-    return found is not None and _mark(found["stem"]).encode() in text[:_HEAD_BYTES]
+    return found is not None and _mark(found["stem"]).encode() in text[:HEAD_BYTES]
 
 
 def _mark(stem: str) -> str:
@@ -101,7 +102,7 @@ def _mark(stem: str) -> str:
 
 def was_ours(text: bytes) -> bool:
     """Tell whether a file, perhaps damaged, begins as ours do."""
-    return f"<!-- {WRITTEN_BY} ".encode() in text[:_HEAD_BYTES]
+    return f"<!-- {WRITTEN_BY} ".encode() in text[:HEAD_BYTES]
 
 
 def _entries(text: bytes) -> dict[str, etree._Element]:

@@ -5,29 +5,28 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection
-from typing import Optional
 
 from glideinwms_bosco.errors import LinkError
-from glideinwms_bosco.link.tls import ALPN, Authority, Identity, SslEnd, peer_dns_names, peer_spki
+from glideinwms_bosco.link.tls import ALPN, Identity, SslEnd, peer_spki
 from glideinwms_bosco.sshwire.handle import spki_pin
 
 Admit = Callable[[SslEnd], bytes]
 """Returns the peer's SubjectPublicKeyInfo; raises LinkError for a peer that may not stay."""
 
 
-def of_relay(where: str, pins: Collection[str], authority: Optional[Authority]) -> Admit:
+def of_relay(where: str, pins: Collection[str]) -> Admit:
     """The broker's test of a relay.
 
     Args:
         where: `host:port`, for messages.
-        pins: those registered for this relay (two while it changes its key); may be empty with an authority.
+        pins: those registered for this relay; two while it changes its key.
     """
     registered = frozenset(pins)
 
     def admit(tls: SslEnd) -> bytes:
         spki = _spki(where, tls)
         pin = spki_pin(spki)
-        if pin in registered or (authority is not None and not registered):
+        if pin in registered:
             return spki
         raise LinkError(
             f"relay {where} shows the key {pin}, registered is {' or '.join(sorted(registered)) or 'none'}",
@@ -37,27 +36,20 @@ def of_relay(where: str, pins: Collection[str], authority: Optional[Authority]) 
     return admit
 
 
-def of_broker(where: str, lookup: Callable[[bytes], bool], authority: Optional[Authority]) -> Admit:
-    """The relay's test of a broker: its pin, or with an authority its name.
+def of_broker(where: str, lookup: Callable[[bytes], bool]) -> Admit:
+    """The relay's test of a broker.
 
     Args:
         where: `address:port`, for messages.
-        lookup: is the broker with this SubjectPublicKeyInfo registered? Asked without an authority only.
+        lookup: is the broker with this SubjectPublicKeyInfo registered?
     """
 
     def admit(tls: SslEnd) -> bytes:
         spki = _spki(where, tls)
-        if authority is None:
-            if lookup(spki):
-                return spki
-            known_by = f"the key {spki_pin(spki)}"
-        else:
-            names = peer_dns_names(tls)
-            if not authority.names.isdisjoint(names):
-                return spki
-            known_by = f"the name {' or '.join(names) or '(none)'} (key {spki_pin(spki)})"
+        if lookup(spki):
+            return spki
         raise LinkError(
-            f"{where} shows {known_by}, and no broker is registered with it",
+            f"{where} shows the key {spki_pin(spki)}, and no broker is registered with it",
             "if the frontend's administrator confirms it, register it; if not, ignore the attempt",
         )
 
@@ -79,7 +71,7 @@ _REFUSED = "{where} does not accept our certificate, key {own}", "give this pin 
 _NO_CERTIFICATE = "{where} shows no certificate", "it is no broker; if it should be one, look at its settings"
 _NOT_OURS = (
     "{where} shows a certificate that was not accepted: {detail}",
-    "certificates for pins are those that our own tools make; others need the settings for CA and host name",
+    "the certificates of both ends are those that our own tools make (init)",
 )
 
 # OpenSSL's reason, or a part of it -> what it means here. Source: OpenSSL sslerr.h; the words differ by version.

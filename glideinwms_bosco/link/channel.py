@@ -25,13 +25,12 @@ from glideinwms_bosco.link.messages import VERSION, Answer, GoAway, GoAwayCode, 
 from glideinwms_bosco.link.outbox import Outbox
 from glideinwms_bosco.link.pulse import Pulse
 from glideinwms_bosco.link.serving import Handler, Serving
-from glideinwms_bosco.link.tls import peer_dns_names
 from glideinwms_bosco.sshwire.handle import spki_pin
 
 log = logging.getLogger(__name__)
 
 MAX_CLOCK_SKEW_S = 120.0
-"""Beyond this difference between the two clocks validity times mean nothing: warn, and issue no certificates."""
+"""Beyond this difference between the two clocks validity times mean nothing: warn, and use no certificates."""
 _NO_RID = 0
 
 
@@ -44,7 +43,6 @@ class LinkConnection(asyncio.Protocol):
         where: the peer as `host:port`.
         peer_spki: SubjectPublicKeyInfo (DER) of the peer.
         peer_pin: the same as `sha256:<hex>`.
-        peer_dns_names: names in its certificate; of worth with an Authority only.
         peer_hello: how it introduced itself: claims, not facts. None before HELLO.
         clock_skew_s: its clock minus ours at HELLO.
         failure: why the connection ended; None as long as it stands.
@@ -62,7 +60,6 @@ class LinkConnection(asyncio.Protocol):
         self.on_request = on_request
         self.peer_spki = b""
         self.peer_pin = ""
-        self.peer_dns_names: tuple[str, ...] = ()
         self.peer_hello: Optional[Hello] = None
         self.clock_skew_s = 0.0
         self.failure: Optional[LinkError] = None
@@ -109,7 +106,7 @@ class LinkConnection(asyncio.Protocol):
         """Ask the peer and wait for its answer. May be cancelled at any time.
 
         Returns:
-            SignOk or Deny to Sign, CertOk or Deny to CertReq, OfferAck to Offer.
+            SignOk or Deny to Sign, OfferAck to Offer.
 
         Raises:
             LinkError: the connection ended, no answer came in `deadline_s` seconds, the peer has too many requests or
@@ -163,7 +160,6 @@ class LinkConnection(asyncio.Protocol):
             self._end(error, GoAwayCode.NOT_REGISTERED, f"{error.message}; said by the end with the key {ours}")
             return
         self.peer_pin = spki_pin(self.peer_spki)
-        self.peer_dns_names = peer_dns_names(tls)
         self._timer = self._loop.call_later(self._limits.hello_s, self._no_hello)
         self._send(self._local.hello())
 
@@ -323,8 +319,6 @@ _ACTIONS: dict[int, Callable[[LinkConnection, int, Any], None]] = {
     messages.OfferAck.TYPE: LinkConnection._answered,
     messages.Sign.TYPE: LinkConnection._asked,
     messages.SignOk.TYPE: LinkConnection._answered,
-    messages.CertReq.TYPE: LinkConnection._asked,
-    messages.CertOk.TYPE: LinkConnection._answered,
     messages.Deny.TYPE: LinkConnection._answered,
     messages.Ping.TYPE: LinkConnection._pinged,
     messages.Pong.TYPE: LinkConnection._ponged,

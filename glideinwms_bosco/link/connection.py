@@ -14,11 +14,10 @@ from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S, LinkConnection
 from glideinwms_bosco.link.local import Limits, LocalEnd
 from glideinwms_bosco.link.server import Server
 from glideinwms_bosco.link.serving import Handler
-from glideinwms_bosco.link.tls import Authority, Identity, client_context, server_context
+from glideinwms_bosco.link.tls import Identity, client_context, server_context
 
 __all__ = [
     "MAX_CLOCK_SKEW_S",
-    "Authority",
     "Handler",
     "Identity",
     "Limits",
@@ -41,27 +40,24 @@ async def dial(
     name: str,
     on_request: Optional[Handler] = None,
     features: tuple[str, ...] = (),
-    authority: Optional[Authority] = None,
     limits: Optional[Limits] = None,
 ) -> LinkConnection:
     """Connect to a relay; return when its HELLO has come.
 
     Args:
-        pins: `sha256:<hex>` of the relay; two while it changes its key. With an authority they may be empty.
+        pins: `sha256:<hex>` of the relay; two while it changes its key.
         name: how we introduce ourselves.
-        on_request: answers the relay's Sign and CertReq.
-        authority: CAs that have issued the relay's certificate, which must name `host`; without it the pin alone
-            decides.
+        on_request: answers the relay's Sign.
 
     Raises:
         LinkError: no connection, not the right peer, no HELLO, or it refuses us; worded for the administrator.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if not pins and authority is None:
+    if not pins:
         raise LinkError(f"no pin is registered for relay {where}", "ask its administrator for the pin of its key")
     local = LocalEnd(identity, name, features, limits or Limits())
-    context = client_context(identity, authority)
-    connection = LinkConnection(where, local, admission.of_relay(where, pins, authority), on_request)
+    context = client_context(identity)
+    connection = LinkConnection(where, local, admission.of_relay(where, pins), on_request)
     connect_s = local.limits.connect_s
     connecting = asyncio.get_running_loop().create_connection(
         lambda: connection,
@@ -92,7 +88,6 @@ async def listen(
     *,
     name: str,
     features: tuple[str, ...] = (),
-    authority: Optional[Authority] = None,
     limits: Optional[Limits] = None,
 ) -> Server:
     """Wait for brokers.
@@ -101,19 +96,18 @@ async def listen(
         address: numeric or a name; empty for all addresses of both families.
         port: 0 for any free one.
         pins_lookup: is the broker with this SubjectPublicKeyInfo (DER) registered? Asked for each connection, so
-            that a changed configuration counts at once. Not asked with an authority.
+            that a changed configuration counts at once.
         on_connection: called at a broker's HELLO, before any frame behind it is looked at: the place to set
             `on_request`. Must not block.
-        authority: CAs of the brokers' certificates, and the names that are registered.
 
     Raises:
         LinkError: the address cannot be used, or the identity cannot be read.
     """
     local = LocalEnd(identity, name, features, limits or Limits())
-    context = server_context(identity, authority)
+    context = server_context(identity)
 
     def admit_at(where: str) -> admission.Admit:
-        return admission.of_broker(where, pins_lookup, authority)
+        return admission.of_broker(where, pins_lookup)
 
     return Server(await _listener(address, port), context, local, admit_at, on_connection)
 

@@ -7,12 +7,13 @@ peer cannot forge lines of a log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
 from typing import ClassVar, Union
 
 from glideinwms_bosco.errors import WireError
+from glideinwms_bosco.link.frames import MAX_BODY, OFFER_TYPE
 from glideinwms_bosco.sshwire.primitives import Reader, string, text, uint32, uint64
 
 MAGIC = "gwms-ssh-broker"
@@ -21,6 +22,8 @@ MAX_LINE_CHARS = 1000
 """Characters of a text meant for the operator's eye; the rest is cut."""
 MAX_FEATURES = 64
 MAX_EVIDENCE = 4
+MAX_OFFERED = 1024
+"""Handles of one broker."""
 FIRST_IGNORABLE_TYPE = 0x80
 """A type at or above this one that is not known is passed over; below it ends the connection."""
 
@@ -30,7 +33,6 @@ class OfferFlag(IntFlag):
 
     UNPROVEN = 1
     CERT_SIGN = 2
-    ISSUE = 4
 
 
 class GoAwayCode(IntEnum):
@@ -84,6 +86,7 @@ class OfferItem:
 
     Attributes:
         pubkey_blob: ssh wire form of the real public key.
+        anchor: what the handle is made of: the key itself, or a name for a key that changes (`handle.named_anchor`).
         cert_blob: the user certificate (`cert+sign`); empty without one.
         comment: what ssh shows for the key.
         purpose: `submit` or `maintain`.
@@ -96,6 +99,7 @@ class OfferItem:
 
     handle: str
     pubkey_blob: bytes
+    anchor: bytes
     cert_blob: bytes
     comment: str
     purpose: str
@@ -115,7 +119,7 @@ class Offer:
         generation: 1.. UINT32_MAX, grows with every offer; travels as the frame's rid.
     """
 
-    TYPE: ClassVar[int] = 0x02
+    TYPE: ClassVar[int] = OFFER_TYPE
 
     generation: int
     items: tuple[OfferItem, ...]
@@ -141,6 +145,17 @@ class OfferAck:
     TYPE: ClassVar[int] = 0x03
 
     results: tuple[OfferResult, ...]
+
+    @classmethod
+    def fitting(cls, results: Iterable[OfferResult]) -> OfferAck:
+        """Leave out reasons that would not fit into the frame; the codes say enough."""
+        results = tuple(results)
+        left = MAX_BODY - len(cls(tuple(replace(result, reason="") for result in results)).body())
+        kept = []
+        for result in results:
+            left -= len(result.reason.encode("utf-8"))
+            kept.append(result if left >= 0 else replace(result, reason=""))
+        return cls(tuple(kept))
 
     def body(self) -> bytes:
         """Bytes of the message."""
@@ -192,35 +207,6 @@ class SignOk:
     def body(self) -> bytes:
         """Bytes of the message."""
         return string(self.signature)
-
-
-@dataclass(frozen=True)
-class CertReq:
-    """The relay asks for a certificate on a key that lives only with it (`issue`)."""
-
-    TYPE: ClassVar[int] = 0x12
-
-    handle: str
-    context: str
-    pubkey_blob: bytes
-
-    def body(self) -> bytes:
-        """Bytes of the message."""
-        return text(self.handle) + text(self.context) + string(self.pubkey_blob)
-
-
-@dataclass(frozen=True)
-class CertOk:
-    """A user certificate; `valid_before` in unix seconds."""
-
-    TYPE: ClassVar[int] = 0x13
-
-    cert_blob: bytes
-    valid_before: int
-
-    def body(self) -> bytes:
-        """Bytes of the message."""
-        return string(self.cert_blob) + uint64(self.valid_before)
 
 
 @dataclass(frozen=True)
@@ -278,21 +264,20 @@ class GoAway:
         return uint32(self.code) + text(self.reason)
 
 
-Message = Union[Hello, Offer, OfferAck, Sign, SignOk, CertReq, CertOk, Deny, Ping, Pong, GoAway]
-Request = Union[Offer, Sign, CertReq]
-Answer = Union[OfferAck, SignOk, CertOk, Deny]
+Message = Union[Hello, Offer, OfferAck, Sign, SignOk, Deny, Ping, Pong, GoAway]
+Request = Union[Offer, Sign]
+Answer = Union[OfferAck, SignOk, Deny]
 
 ANSWERS: dict[int, tuple[int, ...]] = {
     Offer.TYPE: (OfferAck.TYPE,),
     Sign.TYPE: (SignOk.TYPE, Deny.TYPE),
-    CertReq.TYPE: (CertOk.TYPE, Deny.TYPE),
 }
 """Type of a request -> types that answer it."""
 
 
 def _offer_item(item: OfferItem) -> bytes:
-    keys = text(item.handle) + string(item.pubkey_blob) + string(item.cert_blob) + text(item.comment)
-    place = text(item.purpose) + text(item.user) + text(item.hosts) + text(item.known_hosts_text)
+    keys = text(item.handle) + string(item.pubkey_blob) + string(item.anchor) + string(item.cert_blob)
+    place = text(item.comment) + text(item.purpose) + text(item.user) + text(item.hosts) + text(item.known_hosts_text)
     return keys + place + uint64(item.not_before) + uint64(item.not_after) + uint32(item.flags)
 
 
@@ -316,13 +301,14 @@ def _read_hello(reader: Reader, _rid: int) -> Hello:
     return Hello(name, software, unix_ms, features, low, high)
 
 
-_OFFER_ITEM_BYTES = 8 * 4 + 2 * 8 + 4
+_OFFER_ITEM_BYTES = 9 * 4 + 2 * 8 + 4
 
 
 def _read_offer_item(reader: Reader) -> OfferItem:
     return OfferItem(
         handle=_line(reader),
         pubkey_blob=reader.string(),
+        anchor=reader.string(),
         cert_blob=reader.string(),
         comment=_line(reader),
         purpose=_line(reader),
@@ -337,6 +323,8 @@ def _read_offer_item(reader: Reader) -> OfferItem:
 
 def _read_offer(reader: Reader, rid: int) -> Offer:
     count = _count(reader, _OFFER_ITEM_BYTES, "OFFER")
+    if count > MAX_OFFERED:
+        raise WireError(f"OFFER: {count} handles, at most {MAX_OFFERED}")
     return Offer(rid, tuple(_read_offer_item(reader) for _ in range(count)))
 
 
@@ -382,8 +370,6 @@ _FORMS: dict[int, _Form] = {
     OfferAck.TYPE: _Form("OFFER_ACK", _read_offer_ack),
     Sign.TYPE: _Form("SIGN", _read_sign),
     SignOk.TYPE: _Form("SIGN_OK", lambda reader, _: SignOk(reader.string())),
-    CertReq.TYPE: _Form("CERT_REQ", lambda reader, _: CertReq(_line(reader), reader.text(), reader.string())),
-    CertOk.TYPE: _Form("CERT_OK", lambda reader, _: CertOk(reader.string(), reader.uint64())),
     Deny.TYPE: _Form("DENY", lambda reader, _: Deny(reader.uint32(), _line(reader), reader.uint32())),
     Ping.TYPE: _Form("PING", lambda reader, _: Ping(reader.uint64())),
     Pong.TYPE: _Form("PONG", lambda reader, _: Pong(reader.uint64())),

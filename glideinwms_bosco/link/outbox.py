@@ -23,7 +23,10 @@ class Outbox:
     @property
     def waiting_bytes(self) -> int:
         """Written and not yet taken by the peer's side."""
-        return self._bytes + self._transport.get_write_buffer_size()
+        try:
+            return self._bytes + self._transport.get_write_buffer_size()
+        except AttributeError:  # Python 3.9 and 3.10, between the loss of the socket and connection_lost()
+            return self._bytes
 
     def put(self, frame: bytes) -> bool:
         """Send a frame; False, and nothing done, when there is no room."""

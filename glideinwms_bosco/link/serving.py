@@ -16,7 +16,7 @@ from glideinwms_bosco.link.messages import ANSWERS, Answer, Deny, Request
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[Answer]]
-"""Answers one request of the peer: Sign and CertReq at the broker, Offer at the relay."""
+"""Answers one request of the peer: Sign at the broker, Offer at the relay."""
 
 _FAILED = Deny(DenyCode.INTERNAL, "the request failed inside, see the log there")
 

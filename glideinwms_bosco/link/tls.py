@@ -12,11 +12,6 @@ ends trust that anchor in a context of its own, the handshake proves that the pe
 (RFC 8446 section 4.4.3), and `check_peer` compares the leaf's pin before a byte of the peer is read. A certificate
 made by other means is turned away in the handshake already. Nothing but this module ever trusts the open issuer.
 
-The other mode, for sites that want their host certificates: `Authority`, with real CAs. The client then checks the
-relay's host name, the server a list of allowed names; the pin may be checked in addition. The open issuer is not
-trusted in that mode. The broker's certificate needs the extended key usage clientAuth, which some public CAs have
-stopped issuing.
-
 With TLS 1.3 a client has finished its handshake before the server has judged the client's certificate. So neither
 end acts before the other's HELLO.
 """
@@ -27,7 +22,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Union
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -61,19 +56,6 @@ class Identity:
     def pin(self) -> str:
         """`sha256:` and 64 hex digits: what the other end's administrator registers."""
         return spki_pin(self.spki_der)
-
-
-@dataclass(frozen=True)
-class Authority:
-    """CAs that are trusted instead of pins alone.
-
-    Attributes:
-        anchors: a file of PEM certificates, or a folder of them under their OpenSSL hash names.
-        names: DNS names, one of which a client's certificate must carry; only a server looks at it.
-    """
-
-    anchors: Path
-    names: frozenset[str] = frozenset()
 
 
 def make_identity(directory: Path, name: str) -> Identity:
@@ -120,29 +102,27 @@ def load_identity(cert_file: Path, key_file: Path) -> Identity:
         raise LinkError(f"{cert_file}: no certificate that can be used ({error})") from error
 
 
-def server_context(identity: Identity, authority: Optional[Authority] = None) -> ssl.SSLContext:
+def server_context(identity: Identity) -> ssl.SSLContext:
     """The relay's side: TLS 1.3 only, a client certificate is demanded. `admission` has the last word.
 
     Raises:
-        LinkError: key, certificate or anchors cannot be read, or do not belong together.
+        LinkError: key or certificate cannot be read, or they do not belong together.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, identity, authority)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, identity)
     context.num_tickets = 0  # a resumed session would skip the client's proof of its key; 3 ms are not worth it
     return context
 
 
-def client_context(identity: Identity, authority: Optional[Authority] = None) -> ssl.SSLContext:
-    """The broker's side: TLS 1.3 only; the relay's host name counts if an authority is given.
+def client_context(identity: Identity) -> ssl.SSLContext:
+    """The broker's side: TLS 1.3 only; the relay's host name does not count.
 
     Raises:
-        LinkError: key, certificate or anchors cannot be read, or do not belong together.
+        LinkError: key or certificate cannot be read, or they do not belong together.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, identity, authority)
-    context.check_hostname = authority is not None
-    return context
+    return _context(ssl.PROTOCOL_TLS_CLIENT, identity)
 
 
-def _context(protocol: int, identity: Identity, authority: Optional[Authority]) -> ssl.SSLContext:
+def _context(protocol: int, identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -156,16 +136,7 @@ def _context(protocol: int, identity: Identity, authority: Optional[Authority]) 
         raise LinkError(
             f"{files}: {_openssl_words(error)}", "both must be PEM, of one key, without pass phrase"
         ) from error
-    if authority is None:
-        context.load_verify_locations(cadata=open_issuer.anchor().public_bytes(serialization.Encoding.DER))
-        return context
-    folder = authority.anchors.is_dir()
-    try:
-        context.load_verify_locations(**{"capath" if folder else "cafile": str(authority.anchors)})
-    except OSError as error:
-        raise LinkError(
-            f"{authority.anchors}: {_openssl_words(error)}", "a PEM file or hashed folder of CAs"
-        ) from error
+    context.load_verify_locations(cadata=open_issuer.anchor().public_bytes(serialization.Encoding.DER))
     return context
 
 
@@ -182,12 +153,6 @@ def peer_spki(tls: SslEnd) -> bytes:
         return _spki(x509.load_der_x509_certificate(der).public_key())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LinkError(f"the peer's certificate cannot be read ({error})") from error
-
-
-def peer_dns_names(tls: SslEnd) -> tuple[str, ...]:
-    """DNS names in the peer's certificate; they mean something only in a context made with an Authority."""
-    certificate: dict[str, Any] = tls.getpeercert() or {}
-    return tuple(str(value) for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
 
 
 def _openssl_words(error: Exception) -> str:

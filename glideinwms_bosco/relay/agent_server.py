@@ -22,14 +22,14 @@ from glideinwms_bosco.link.messages import Sign
 from glideinwms_bosco.relay.agent_session import AgentSession, AskList, AskSign, AskStatus, Evidence
 from glideinwms_bosco.relay.evidence import EvidenceStore
 from glideinwms_bosco.relay.offered import OfferedHandle
+from glideinwms_bosco.relay.places import MAX_OF_HANDLE, Places
 from glideinwms_bosco.sshwire import agent
+from glideinwms_bosco.sshwire.certificate import is_certificate
 
 SOCKET_MODE = 0o660
-MAX_CONNECTIONS = 64
-"""Open connections per handle; an ssh holds one for the time of its login."""
 # sshd's LoginGraceTime; an ssh that is logged in has closed its agent connection.
 IDLE_S = 120.0
-_BACKLOG = 64
+_BACKLOG = MAX_OF_HANDLE
 _PEER = struct.Struct("=iII")
 _LENGTH_BYTES = 4
 
@@ -45,12 +45,14 @@ class Backend:
         sign: gets a signature blob, or None when it is refused.
         status: what is known of a handle.
         allowed: tells whether a user id may ask.
+        places: for connections.
     """
 
     wait_up: Callable[[str], Awaitable[bool]]
     sign: Callable[[Sign], Awaitable[Optional[bytes]]]
     status: Callable[[str], Optional[dict[str, Any]]]
     allowed: Callable[[int], bool]
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,14 @@ class AgentServer:
     """The socket of one handle. `start` makes it, `close` removes it and ends its connections.
 
     Args:
-        offered: the handle; may be replaced by a newer offer of the same one.
+        offered: the handle.
         path: where the socket is to be.
         gid: group of the socket; None leaves it the daemon's.
     """
 
     def __init__(self, offered: OfferedHandle, path: Path, gid: Optional[int], backend: Backend) -> None:
         self.offered = offered
+        self._earlier: Optional[OfferedHandle] = None
         self._path = path
         self._gid = gid
         self._backend = backend
@@ -79,10 +82,11 @@ class AgentServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Optional[asyncio.AbstractServer] = None
 
-    @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._tasks)
+    def offer(self, offered: OfferedHandle) -> None:
+        """Serve the handle as a newer offer says. With a new key, an ssh that has read of the old one may go on."""
+        if offered.key.blob != self.offered.key.blob:
+            self._earlier = self.offered
+        self.offered = offered
 
     async def start(self) -> None:
         """Make the socket; it has its final mode from the start.
@@ -125,11 +129,9 @@ class AgentServer:
         try:
             if not self._backend.allowed(peer.uid):
                 _log.warning("handle %s: uid %d (pid %d) is not allowed", self.offered.handle, peer.uid, peer.pid)
-            elif len(self._tasks) > MAX_CONNECTIONS:
-                _log.warning("handle %s: more than %d connections", self.offered.handle, MAX_CONNECTIONS)
             else:
-                await self._serve(reader, writer, peer)
-        except (OSError, EOFError, asyncio.TimeoutError):
+                await self._seat(reader, writer, peer)
+        except (OSError, EOFError):
             # The client went away or fell silent: nobody is left to tell.
             pass
         finally:
@@ -137,19 +139,30 @@ class AgentServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    async def _seat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
+        handle, pin, places = self.offered.handle, self.offered.pin, self._backend.places
+        full = places.take(handle, pin)
+        if full:
+            _log.warning("handle %s: uid %d (pid %d) is turned away: %s are open", handle, peer.uid, peer.pid, full)
+            return
+        try:
+            await self._serve(reader, writer, peer)
+        finally:
+            places.leave(handle, pin)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
-        offered = self.offered
-        blobs = (offered.key.blob, *((offered.cert_blob,) if offered.cert_blob else ()))
-        session = AgentSession(offered.handle, blobs)
-        while True:
-            head = await asyncio.wait_for(reader.readexactly(_LENGTH_BYTES), IDLE_S)
-            size = int.from_bytes(head, "big")
-            if not 1 <= size <= agent.MAX_MESSAGE_BYTES:
-                return
-            body = await asyncio.wait_for(reader.readexactly(size), IDLE_S)
-            answer = await self._answer(session, body, peer)
-            writer.write(len(answer).to_bytes(_LENGTH_BYTES, "big") + answer)
-            await asyncio.wait_for(writer.drain(), IDLE_S)
+        offers = (self.offered, *((self._earlier,) if self._earlier else ()))
+        blobs = tuple(blob for offer in offers for blob in (offer.key.blob, offer.cert_blob) if blob)
+        session = AgentSession(self.offered.handle, blobs)
+        with _Idle(writer.transport) as idle:
+            while True:
+                size = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+                if not 1 <= size <= agent.MAX_MESSAGE_BYTES:
+                    return
+                answer = await self._answer(session, await reader.readexactly(size), peer)
+                writer.write(len(answer).to_bytes(_LENGTH_BYTES, "big") + answer)
+                await writer.drain()
+                idle.touch()
 
     async def _answer(self, session: AgentSession, body: bytes, peer: Peer) -> bytes:
         action = session.message(body)
@@ -157,7 +170,7 @@ class AgentServer:
         if isinstance(action, bytes):
             return action
         if isinstance(action, AskList):
-            listed = [(self.offered.key.blob, f"gwms-broker:{handle}")]
+            listed = [(blob, f"gwms-broker:{handle}") for blob in session.key_blobs if not is_certificate(blob)]
             return agent.identities(listed) if await self._backend.wait_up(handle) else agent.failure()
         if isinstance(action, AskSign):
             signature = await self._backend.sign(self._request(session, action, peer))
@@ -186,6 +199,33 @@ class AgentServer:
         return Sign(handle, json.dumps(context), session.binds, evidence, action.data, action.flags)
 
 
+class _Idle:
+    """Cuts a connection that has got no answer for IDLE_S. One timer: `wait_for` would make a task for each read."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self.touch()
+
+    def __enter__(self) -> _Idle:
+        self._look()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._timer.cancel()
+
+    def touch(self) -> None:
+        """It is alive now."""
+        self._touched_at = self._loop.time()
+
+    def _look(self) -> None:
+        left_s = self._touched_at + IDLE_S - self._loop.time()
+        if left_s <= 0:
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(left_s, self._look)
+
+
 def _peer(connection: socket.socket) -> Peer:
     pid, uid, _gid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return Peer(pid, uid)
@@ -194,6 +234,6 @@ def _peer(connection: socket.socket) -> Peer:
 def _exe(pid: int) -> Optional[str]:
     """Path of a process's program, where the kernel lets us see it (same user, or root)."""
     try:
-        return str(Path(f"/proc/{pid}/exe").readlink())[:256]
+        return os.readlink(f"/proc/{pid}/exe")[:256]  # noqa: PTH115 - asked for each signature, and Path is slow
     except OSError:
         return None

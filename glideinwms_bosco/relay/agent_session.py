@@ -57,12 +57,12 @@ class AgentSession:
 
     Args:
         handle: the handle whose socket it came to.
-        key_blobs: public key, and certificate if there is one.
+        key_blobs: public keys, and certificates if there are any; of them a client may ask for signatures.
     """
 
     def __init__(self, handle: str, key_blobs: tuple[bytes, ...]) -> None:
         self._handle = handle
-        self._key_blobs = key_blobs
+        self.key_blobs = key_blobs
         self.binds: tuple[bytes, ...] = ()
 
     def message(self, body: bytes) -> Action:
@@ -96,6 +96,6 @@ class AgentSession:
         return agent.success() if parsed is not None and first else agent.failure()
 
     def _sign(self, request: agent.SignRequest) -> Action:
-        if request.key_blob not in self._key_blobs or len(request.data) > MAX_SIGN_DATA_BYTES:
+        if request.key_blob not in self.key_blobs or len(request.data) > MAX_SIGN_DATA_BYTES:
             return agent.failure()
         return AskSign(request.data, request.flags)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from glideinwms_bosco.relay.handover import FACTORY_CONF
 from glideinwms_bosco.relay.offered import OfferedHandle
 
 CONNECT_TIMEOUT_S = 20
@@ -75,7 +74,8 @@ def client_files(own: OfferedHandle, others: Iterable[OfferedHandle], settings: 
     for offered in (own, *sorted(others, key=lambda other: other.handle)):
         for name in sorted({host.name for host in offered.hosts}):
             lines += _block(offered, name, settings)
-    lines += ["Match all", f"  Include {settings.socket_dir}/{FACTORY_CONF}", ""]
+    # Not by way of factory.conf: ssh wants included files, unlike that of -F, to be root's or its user's own.
+    lines += ["Match all", *(f"  Include {path}" for path in settings.includes), ""]
     files[f"{own.handle}.conf"] = "\n".join(lines)
     return {name: content.encode() for name, content in files.items()}
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import Problem, RelayError, RelayFileError
+from glideinwms_bosco.json_file import JsonSource, PathKey, dotted
 from glideinwms_bosco.relay.credential_path import overlap
-from glideinwms_bosco.relay.json_source import JsonSource, PathKey, dotted
 
 CONF_VARIABLE = "GWMS_SSH_RELAY_CONF"
 DEFAULT_CONF = Path("/etc/gwms-ssh-relay/relay.conf")
@@ -108,7 +108,7 @@ def read_conf(path: Path) -> RelayConf:
     Raises:
         RelayFileError: not JSON, or a value is missing or of the wrong kind.
     """
-    source = JsonSource(path)
+    source = JsonSource.read(path, RelayFileError)
     try:
         return _conf(source.file, source.data)
     except (KeyError, TypeError, AttributeError):
@@ -124,10 +124,10 @@ def load_conf(path: Path) -> RelayConf:
         RelayFileError: with all problems of the file.
     """
     # Imported here: the launcher, which only needs `read_conf`, starts once for each gahp.
-    from glideinwms_bosco.relay.conf_schema import schema_problems
+    from glideinwms_bosco.schema_words import Schema
 
-    source = JsonSource(path)
-    problems = schema_problems(source)
+    source = JsonSource.read(path, RelayFileError)
+    problems = Schema.of_package("glideinwms_bosco.relay", "relay.schema.json").problems(source)
     if not problems:
         problems = list(_cross_checks(source, _conf(source.file, source.data)))
     if problems:

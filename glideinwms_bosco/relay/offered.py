@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from glideinwms_bosco.errors import WireError
 from glideinwms_bosco.link.deny import Denied, DenyCode
 from glideinwms_bosco.link.messages import OfferItem
-from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id, spki_pin
+from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id, is_anchor_of, spki_pin
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized, parse_public_key
 
 MAX_HOSTS = 32
@@ -97,7 +97,8 @@ def check_item(item: OfferItem, broker_spki: bytes) -> OfferedHandle:
     """
     if item.purpose not in (SUBMIT, MAINTAIN):
         raise NotOffered(DenyCode.MALFORMED, f"purpose {item.purpose[:20]!r} is not known")
-    if item.handle != handle_id(broker_spki, item.pubkey_blob, item.purpose):
+    named = is_anchor_of(item.anchor, item.pubkey_blob)
+    if not named or item.handle != handle_id(broker_spki, item.anchor, item.purpose):
         raise NotOffered(DenyCode.NOT_YOURS, "the handle is not the one of this broker, key and purpose")
     try:
         key = parse_public_key(item.pubkey_blob)

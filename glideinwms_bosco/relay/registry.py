@@ -19,7 +19,6 @@ from glideinwms_bosco.relay.conf import BrokerConf
 from glideinwms_bosco.relay.offered import NotOffered, OfferedHandle, check_item
 from glideinwms_bosco.sshwire.handle import spki_pin
 
-MAX_HANDLES_PER_BROKER = 512
 MAX_REASON_CHARS = 300
 
 
@@ -130,8 +129,8 @@ class Registry:
         results = []
         for item in offer.items:
             try:
-                if item.handle in fit or len(fit) >= MAX_HANDLES_PER_BROKER:
-                    raise NotOffered(DenyCode.MALFORMED, "the handle stands twice, or there are too many")
+                if item.handle in fit:
+                    raise NotOffered(DenyCode.MALFORMED, "the handle stands twice")
                 fit[item.handle] = check_item(item, connection.peer_spki)
                 results.append(OfferResult(item.handle, 0))
             except NotOffered as refused:
@@ -144,16 +143,6 @@ class Registry:
     def side_of(self, handle: str) -> Optional[BrokerSide]:
         """The broker that offers (or last offered) a handle."""
         return next((side for side in self.sides.values() if handle in side.handles), None)
-
-    def siblings(self, offered: OfferedHandle) -> tuple[OfferedHandle, ...]:
-        """Handles of the same broker and purpose for other accounts."""
-        side = self.sides[offered.pin]
-        mine = {(offered.user, host.name) for host in offered.hosts}
-        return tuple(
-            other
-            for other in side.handles.values()
-            if other.purpose == offered.purpose and not mine & {(other.user, host.name) for host in other.hosts}
-        )
 
     def denied(self, handle: str, denied: Denied, now: float) -> None:
         """Remember the last refusal of a handle."""

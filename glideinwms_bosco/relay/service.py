@@ -22,7 +22,9 @@ from glideinwms_bosco.link.tls import Identity, load_identity, make_identity
 from glideinwms_bosco.relay.agent_server import Backend
 from glideinwms_bosco.relay.client_conf import ClientSettings, sends_session_bind
 from glideinwms_bosco.relay.conf import RelayConf
+from glideinwms_bosco.relay.places import Places
 from glideinwms_bosco.relay.registry import Registry
+from glideinwms_bosco.relay.siblings import with_siblings
 from glideinwms_bosco.relay.signing import Signing
 from glideinwms_bosco.relay.socket_folder import SocketFolder
 
@@ -32,6 +34,7 @@ STATUS_EVERY_S = 10.0
 # Several changes at once make one write.
 STATUS_SETTLE_S = 0.05
 SSH_VERSION_S = 10.0
+_CANCEL_AGAIN_S = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -96,8 +99,9 @@ class Relay:
         self._started = time.time()
         self._allowed = conf.allowed_uids()
         self._registry = Registry(conf.brokers, self._started)
+        self._places = Places()
         self._signing = Signing(self._registry, conf.sign_deadline_s)
-        backend = Backend(self._signing.wait_up, self._signing.sign, self._registry.status, self._allows)
+        backend = Backend(self._signing.wait_up, self._signing.sign, self._registry.status, self._allows, self._places)
         self._folder = SocketFolder(self._settings, conf.socket_gid(), backend)
         self._server: Optional[Server] = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,10 +131,12 @@ class Relay:
 
     async def stop(self) -> None:
         """Close every connection and socket, and remove the files."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        pending = set(self._tasks)
+        while pending:
+            # Once may not do: before Python 3.12 wait_for drops a cancellation that comes together with its event.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -153,10 +159,11 @@ class Relay:
 
     def status(self) -> dict[str, Any]:
         """The content of status.json."""
+        brokers = [{**row, "connections": self._places.of_broker(row["pin"])} for row in self._registry.broker_status()]
         handles = []
         for handle in sorted(self._registry.handles()):
             row = self._registry.status(handle) or {}
-            handles.append({**row, "connections": self._folder.connections(handle)})
+            handles.append({**row, "connections": self._places.of_handle(handle)})
         return {
             "version": 1,
             "pid": os.getpid(),
@@ -166,7 +173,8 @@ class Relay:
             "port": self.port,
             "pin": self._identity.pin,
             "tap": self._settings.tap_program is not None,
-            "brokers": self._registry.broker_status(),
+            "connections": self._places.taken,
+            "brokers": brokers,
             "handles": handles,
         }
 
@@ -221,19 +229,15 @@ class Relay:
             if result.code:
                 _log.warning("handle %s of %s: %d %s", result.handle, connection.peer_name, result.code, result.reason)
         side = self._registry.sides[connection.peer_pin]
-        served = [(offered, self._registry.siblings(offered)) for offered in side.handles.values()]
-        failed = await self._folder.serve(served)
+        failed = await self._folder.serve(with_siblings(side.handles.values()))
         await self._folder.remove(change.removed)
         self._changed.set()
-        _log.info("broker %s offers %d handles", connection.peer_name, len(served))
-        return OfferAck(
-            tuple(
-                OfferResult(result.handle, DenyCode.INTERNAL, failed[result.handle])
-                if result.handle in failed
-                else result
-                for result in change.results
-            )
+        _log.info("broker %s offers %d handles", connection.peer_name, len(side.handles))
+        results = (
+            OfferResult(result.handle, DenyCode.INTERNAL, failed[result.handle]) if result.handle in failed else result
+            for result in change.results
         )
+        return OfferAck.fitting(results)
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)

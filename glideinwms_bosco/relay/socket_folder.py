@@ -48,11 +48,6 @@ class SocketFolder:
         """The folder."""
         return self._settings.socket_dir
 
-    def connections(self, handle: str) -> int:
-        """Open agent connections of a handle."""
-        server = self._servers.get(handle)
-        return server.connections if server else 0
-
     def prepare(self) -> None:
         """Make the folder if it is missing, and clear what an earlier daemon has left.
 
@@ -76,22 +71,23 @@ class SocketFolder:
         """
         failed: dict[str, str] = {}
         for offered, siblings in handles:
+            server = self._servers.get(offered.handle)
+            if server is not None:
+                # Before its files change: an ssh that reads of a new key finds it there.
+                server.offer(offered)
             try:
                 for name, content in client_files(offered, siblings, self._settings).items():
                     self._write(name, content)
                 if not offered.cert_blob:
                     (self.path / f"{offered.handle}-cert.pub").unlink(missing_ok=True)
-                await self._listen(offered)
+                if server is None:
+                    await self._listen(offered)
             except OSError as err:
                 _log.error("handle %s: %s: %s", offered.handle, err.filename or self.path, err.strerror)
                 failed[offered.handle] = "the relay cannot write its socket folder"
         return failed
 
     async def _listen(self, offered: OfferedHandle) -> None:
-        server = self._servers.get(offered.handle)
-        if server is not None:
-            server.offered = offered
-            return
         server = AgentServer(offered, self.path / f"{offered.handle}.sock", self._gid, self._backend)
         await server.start()
         self._servers[offered.handle] = server

@@ -12,6 +12,7 @@ import socket
 import time
 
 from glideinwms_bosco.errors import BusyError
+from glideinwms_bosco.remote.messages import one_line
 
 LOCK_OTHER_NODE_S = 7200
 """A lock.d made on another node of the account stands this long (s): more than any command takes, and clocks differ."""
@@ -40,7 +41,8 @@ def busy_error(text: str, where: str) -> BusyError:
     found = _HOLDER.search(text.strip())
     if found is None:
         return BusyError(f"{where}: another operator is changing this account", _HINT, text)
-    since, pid, node, who, command = found.groups()
+    # Any program of the account may have written this.
+    since, pid, node, who, command = map(one_line, found.groups())
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(int(since)))
     return BusyError(
         f"{where}: {who} is changing this account: {command} since {at} (process {pid} on {node})", _HINT, text

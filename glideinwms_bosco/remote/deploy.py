@@ -21,6 +21,7 @@ from glideinwms_bosco.remote.archive import pack_files
 from glideinwms_bosco.remote.inspection import RemoteState, parse_state
 from glideinwms_bosco.remote.messages import MessageFormatError, one_line
 from glideinwms_bosco.remote.plan import (
+    RECORD_FILES,
     Plan,
     check_bosco_dir,
     check_login_shell,
@@ -84,7 +85,7 @@ def inspect_account(session: SshSession, bundle: Bundle) -> RemoteState:
     """
     manifest = bundle.manifest
     commands = tuple(dict.fromkeys((*batch_system(manifest.batch_system).remote_commands, *manifest.remote_commands)))
-    paths = (*sorted(bundle.files), *sorted(bundle.links))
+    paths = (*sorted(bundle.files), *sorted(bundle.links), *RECORD_FILES)
     header = (manifest.bosco_dir, str(PROFILE_TIMEOUT_S), str(len(paths)), *paths, str(len(commands)), *commands)
     reply = session.run_script(load_program("begin.sh", "inspect.sh"), header, deadline_s=INSPECT_TIMEOUT_S)
     try:

@@ -48,7 +48,7 @@ def reasons_to_keep(account: AccountVersions, keep: int) -> dict[str, str]:
             reasons[version.digest] = "current"
         elif version.previous:
             reasons[version.digest] = "previous"
-        elif version.uses:
+        elif version.uses or version.digest == account.led_to:
             reasons[version.digest] = "in use"
         elif number < keep:
             reasons[version.digest] = f"one of the last {keep}"

@@ -18,6 +18,7 @@ from typing import Any, Optional
 from glideinwms_bosco.atomic import write_atomic
 
 MAX_EVENT_BYTES = 1 << 20
+MAX_TIME_S = 1e11  # UNIX time, in the year 5138
 _FOLDER_MODE = 0o755
 # Names of sites and accounts are words; this keeps a site file that lies elsewhere from leading out of the folder.
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@+-]|^\.")
@@ -55,7 +56,10 @@ class History:
         if not isinstance(data, dict):
             return None
         at, ok, headline, report = (data.get(name) for name in ("at", "ok", "headline", "report"))
-        if not isinstance(at, (int, float)) or not isinstance(headline, str) or not isinstance(report, dict):
+        # NaN, too, is no time; and it would be no JSON when it is printed.
+        if not isinstance(at, (int, float)) or not 0 <= at <= MAX_TIME_S:
+            return None
+        if not isinstance(headline, str) or not isinstance(report, dict):
             return None
         return Event(verb, float(at), ok is True, headline, report)
 
@@ -71,6 +75,11 @@ class History:
         """Labels of the targets that the verb has failed for, in the order to try them in."""
         data = _read(self._failed_file(verb))
         return tuple(label for label in data if isinstance(label, str)) if isinstance(data, list) else ()
+
+    def failed_is_damaged(self, verb: str) -> bool:
+        """Whether the labels cannot be read, which is another thing than none."""
+        path = self._failed_file(verb)
+        return os.path.lexists(path) and not isinstance(_read(path), list)
 
     def set_failed(self, verb: str, labels: Iterable[str]) -> None:
         """Write the labels in the place of those before.

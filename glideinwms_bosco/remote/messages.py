@@ -76,8 +76,10 @@ class Reply:
 def parse_reply(output: bytes, nonce: str) -> Reply:
     """Split the standard output of a remote program.
 
+    Bytes that are not UTF-8 become U+FFFD: names of files there may hold any, and a text may be cut within a character.
+
     Raises:
-        MessageFormatError: for a line that is too long, not UTF-8, has no valid key, or follows the end marker.
+        MessageFormatError: for a line that is too long, has no valid key, or follows the end marker.
     """
     begin, end = f"{BEGIN} {nonce}".encode("ascii"), f"{END} {nonce}".encode("ascii")
     lines = output.split(b"\n")
@@ -101,10 +103,7 @@ def parse_reply(output: bytes, nonce: str) -> Reply:
 def _parse_line(line: bytes) -> Message:
     if len(line) > MAX_LINE_BYTES:
         raise MessageFormatError(f"a line is longer than {MAX_LINE_BYTES} bytes")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise MessageFormatError(f"a line is not UTF-8: {line[:60]!r}") from None
+    text = line.decode("utf-8", "replace")
     key, _, value = text.partition(" ")
     if not _KEY.fullmatch(key):
         raise MessageFormatError(f"unexpected line: {text[:80]!r}")

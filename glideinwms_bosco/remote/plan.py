@@ -6,10 +6,11 @@ Also the checks that need no try: platform, tools, space.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from elftools.common.exceptions import ELFError
@@ -28,6 +29,9 @@ SPARE_INODES = 32
 _KB_PER_FILE_ROUNDING = 4
 HTCONDOR_VERSION = "htcondor"
 """Name of the `info` entry by which an installed version tells its HTCondor."""
+SUMS, ENTRIES = "manifest.sha256sums", "manifest.entries"
+RECORD_FILES = (SUMS, ENTRIES)
+"""What a version records about itself; see scripts/tree.sh."""
 # What timeout(1) ends with: GNU's own status, and that of the TERM it has sent (busybox).
 _EXPIRED = ("ended 124", "ended 143")
 _PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
@@ -221,11 +225,37 @@ def _told(bundle: Bundle) -> Iterator[Entry]:
     yield Entry("info", HTCONDOR_VERSION, source=bundle.manifest.htcondor_version)
 
 
+def recorded(entries: Iterable[Entry]) -> dict[str, bytes]:
+    """The record that scripts/install.sh writes for these entries: dict name of the file -> content.
+
+    Without it, or with another one, a version can be neither verified nor rolled back to.
+    """
+    sums, lines = [], []
+    for entry in entries:
+        if entry.operation in ("send", "copy", "keep"):
+            sums.append(f"{entry.sha256}  {entry.path}\n")
+            lines.append(f"{replace(entry, operation='file', source='-')}\n")
+        else:
+            operation = "link" if entry.operation == "there" else entry.operation
+            lines.append(f"{replace(entry, operation=operation)}\n")
+    return {SUMS: "".join(sums).encode(), ENTRIES: "".join(lines).encode()}
+
+
+def _has_record(version: InstalledVersion, entries: Iterable[Entry]) -> bool:
+    for name, content in recorded(entries).items():
+        found = version.files.get(name)
+        if found is None or found.sha256 != hashlib.sha256(content).hexdigest():
+            return False
+    return True
+
+
 def make_plan(bundle: Bundle, state: RemoteState) -> Plan:
     """Compare the bundle with the account and say what has to be done."""
     digest = bundle.manifest.digest
     entries = tuple(_file_entries(bundle, state))
     complete = digest in state.versions and all(entry.operation in ("keep", "there") for entry in entries)
+    if complete and not _has_record(state.versions[digest], (*entries, *_told(bundle))):
+        return Plan("repaired", (*entries, *_told(bundle)), ())
     if complete:
         action = "unchanged" if state.current_digest == digest else "switched"
         if action == "unchanged" and (state.missing_directories or state.open_places):

@@ -16,6 +16,7 @@ from glideinwms_bosco.remote.versions import DIGEST_SHOWN, LEASE_S, AccountVersi
 
 REMOVE_TIMEOUT_S = 300.0
 _SHOWN = 5
+_SHARED_NAMES = ("sandbox", "log")
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def remove(
     account = account_versions(session, bosco_dir, command)
     running, problem = _running(account, jobs)
     needed_by = tuple(_needs(account, running, problem, jobs.system))
+    data = tuple(name for name in account.ours if name in _SHARED_NAMES)
     if not _is_anything_ours(account):
-        return RemoveReport(account.account, "nothing", (), (), account.foreign)
+        return RemoveReport(account.account, "nothing", (), (), (*account.foreign, *data))
     if needed_by and not force and not dry_run:
         raise BusyError(
             f"{session.label}: still needed: {'; '.join(needed_by)}",
@@ -78,14 +80,15 @@ def remove(
     with_data = not running and problem is None
     if not dry_run:
         _remove(session, bosco_dir, forced=bool(needed_by), with_data=with_data)
-    data = tuple(name for name in account.ours if name in ("sandbox", "log"))
     left = account.foreign if with_data else (*account.foreign, *data)
     digests = tuple(version.digest for version in account.versions)
     return RemoveReport(account.account, "would-remove" if dry_run else "removed", digests, needed_by, left)
 
 
 def _is_anything_ours(account: AccountVersions) -> bool:
-    return bool(account.versions or account.current or account.leftovers or account.ours)
+    # `sandbox` and `log` alone are those of a hand-made installation, or of a user: ours go before what stands beside.
+    marks = [name for name in account.ours if name not in _SHARED_NAMES]
+    return bool(account.versions or account.current or account.leftovers or marks)
 
 
 def _running(account: AccountVersions, jobs: Jobs) -> tuple[tuple[str, ...], Optional[str]]:
@@ -107,6 +110,8 @@ def _needs(account: AccountVersions, running: tuple[str, ...], problem: Optional
         needs.append(f"{len(running)} job(s) of the account in {system} ({shown}): they would lose their output")
     if account.sandboxes:
         needs.append(f"{account.sandboxes} sandbox(es) of jobs whose output was not fetched yet")
+    if account.led_to is not None:
+        needs.append(f"glite, which is no link of ours, leads to version {account.led_to[:DIGEST_SHOWN]}")
     for use in account.uses[:_SHOWN]:
         name = use.name or "a gahp"
         sure = "" if use.certain else ", if it still runs"

@@ -64,7 +64,10 @@ def rollback(session: SshSession, bosco_dir: str, to: Optional[str] = None, *, d
             f"{where}: ~/{bosco_dir} has no version that was current before",
             "see `gwms-bosco remote versions`, name one by --to" if report.there else "run `gwms-bosco remote deploy`",
         )
-    (check,) = [check for check in report.checks if check.digest == digest]
+    checks = [check for check in report.checks if check.digest == digest]
+    if len(checks) != 1:
+        raise RemoteError(f"{where} does not say what version {digest[:DIGEST_SHOWN]} holds", "run the command again")
+    (check,) = checks
     _refuse_damaged(check, where)
     action = "unchanged" if digest == report.current else "would-switch" if dry_run else "switched"
     if action == "switched":

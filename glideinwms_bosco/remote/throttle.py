@@ -45,8 +45,9 @@ class Patience:
 
     Attributes:
         first_s: after the first connection that is turned away; doubled each time, up to MAX_QUIET_S.
-        login_s: one login waits for its turn and backs off for this long, all tries together.
-        slot_s: for another connection to end; a deploy over a slow network may take this long.
+        login_s: one login backs off for this long, all tries together.
+        slot_s: for our own limits: another connection has to end (a deploy over a slow network may take this long),
+            or a minute's number of connections is used up.
     """
 
     first_s: float = 2.0
@@ -88,6 +89,7 @@ class Throttle:
         self._folder = folder
         self._lock = threading.Lock()
         self._logins: dict[str, _Logins] = {}
+        self._folders: dict[str, HostFolder] = {}
         self._own: Optional[tempfile.TemporaryDirectory[str]] = None
 
     def gate(self, hops: Sequence[Endpoint], limits: Limits, remedy: str, tell: Tell) -> Gate:
@@ -102,13 +104,18 @@ class Throttle:
         return Gate(self, tuple(hops), limits, remedy, tell)
 
     def folder(self, hop: Endpoint) -> HostFolder:
-        """Files of one host."""
+        """Files of one host; the same object each time."""
         name = f"{hop.host.lower()}_{hop.port}"
+        with self._lock:
+            if name not in self._folders:
+                self._folders[name] = self._open_folder(name)
+            return self._folders[name]
+
+    def _open_folder(self, name: str) -> HostFolder:
         with contextlib.suppress(OSError):
             return HostFolder(self._folder / name)
-        with self._lock:
-            if self._own is None:
-                self._own = tempfile.TemporaryDirectory(prefix="gwms-connections-")
+        if self._own is None:
+            self._own = tempfile.TemporaryDirectory(prefix="gwms-connections-")
         return HostFolder(Path(self._own.name) / "connections" / name)
 
     def logins(self, hop: Endpoint) -> _Logins:
@@ -151,7 +158,7 @@ class Gate:
                 with self._login_permit(where):
                     ends_at = ends_at or time.monotonic() + self._throttle.patience.login_s
                     for hop in self._hops:
-                        self._start(hop, where, ends_at)
+                        ends_at += self._start(hop, where, ends_at)
                     log_in()
             except ThrottledError as error:
                 # What `_start` raises is final; what ssh was told by a host has ssh's words.
@@ -222,25 +229,36 @@ class Gate:
                 logins.open -= 1
                 logins.changed.notify_all()
 
-    def _start(self, hop: Endpoint, where: str, ends_at: float) -> None:
-        """Take a turn within the host's rate, after its quiet time."""
+    def _start(self, hop: Endpoint, where: str, ends_at: float) -> float:
+        """Take a turn within the host's rate, after its quiet time.
+
+        Args:
+            ends_at: the quiet time must be over by then (monotonic, s). For the rate there is `Patience.slot_s`: with
+                a small one and several accounts at a host each would otherwise wait in vain.
+
+        Returns:
+            Seconds that were waited for the rate.
+        """
         folder = self._throttle.folder(hop)
         told = False
+        turn_ends_at, waited_s = time.monotonic() + self._throttle.patience.slot_s, 0.0
         while True:
             now = self._throttle.clock()
             with folder.changing(now) as state:
                 wait_s = state.wait_s(self._limits.per_minute, now)
                 if wait_s <= 0:
                     state.starts.append(now)
-                    return
+                    return waited_s
                 quiet = state.quiet_until > now
-            if time.monotonic() + wait_s > ends_at:
-                raise self._no_turn(hop, folder, where, now + wait_s, quiet)
+                too_quiet = quiet and time.monotonic() + state.quiet_until - now > ends_at
+            if too_quiet or time.monotonic() + wait_s > turn_ends_at:
+                raise self._no_turn(hop, folder, where, now + wait_s, too_quiet)
             if not told:
                 told = True
                 why = "turned us away" if quiet else f"was called {self._limits.per_minute} times within a minute"
                 self._tell(f"{hop.host} {why}; next try in {wait_s:.0f} s")
             self._pause(wait_s, where)
+            waited_s += 0.0 if quiet else wait_s
 
     def _no_turn(self, hop: Endpoint, folder: HostFolder, where: str, at: float, quiet: bool) -> ThrottledError:
         if not quiet:

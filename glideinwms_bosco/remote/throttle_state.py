@@ -68,14 +68,18 @@ def parse_state(text: bytes, now: float) -> HostState:
     )
 
 
+def _as_json(state: HostState) -> bytes:
+    return json.dumps(vars(state)).encode()
+
+
 class HostFolder:
-    """Files of one login host.
+    """Files of one login host. A full disk stops no command: the state is then kept in memory.
 
     Args:
         folder: is made when it is missing.
 
     Raises:
-        OSError: it cannot be made or written.
+        OSError: it cannot be made or written, or its file system has no locks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,6 +92,9 @@ class HostFolder:
                 os.chown(path, owner.st_uid, owner.st_gid)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} is not writable")
+        self._unwritten: Optional[HostState] = None
+        with contextlib.closing(Slot(folder / "lock")) as lock:
+            lock.take(wait=False)
 
     @property
     def file(self) -> Path:
@@ -99,13 +106,22 @@ class HostFolder:
         """Give the state under its lock and write it back. The lock is held for file operations only."""
         with contextlib.closing(Slot(self._folder / "lock")) as lock:
             lock.take(wait=True)
-            try:
-                with self.file.open("rb") as stream:
-                    state = parse_state(stream.read(MAX_STATE_BYTES), now)
-            except FileNotFoundError:
-                state = HostState()
+            state = self._read(now)
             yield state
-            write_atomic(self.file, json.dumps(vars(state)).encode(), _FILE_MODE)
+            self._unwritten = None
+            try:
+                write_atomic(self.file, _as_json(state), _FILE_MODE)
+            except OSError:
+                self._unwritten = state
+
+    def _read(self, now: float) -> HostState:
+        if self._unwritten is not None:
+            return parse_state(_as_json(self._unwritten), now)
+        try:
+            with self.file.open("rb") as stream:
+                return parse_state(stream.read(MAX_STATE_BYTES), now)
+        except OSError:
+            return HostState()
 
     def take_slot(self, count: int) -> Optional[Slot]:
         """Take one of `count` slots; None when all are taken. The caller closes what it gets."""

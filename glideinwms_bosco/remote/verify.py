@@ -16,13 +16,13 @@ from typing import Optional
 from glideinwms_bosco.bundle.manifest import FileEntry, LinkEntry, tree_digest
 from glideinwms_bosco.errors import RemoteError
 from glideinwms_bosco.remote.messages import MessageFormatError, Reply, one_line
+from glideinwms_bosco.remote.plan import RECORD_FILES
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.remote.versions import current_digest, previous_digest
 
 VERIFY_TIMEOUT_S = 300.0
 CURRENT, ALL = "current", "all"
-_RECORD_FILES = ("manifest.sha256sums", "manifest.entries")
 # Python writes its compiled modules there while blahp's status scripts run.
 _CACHE = "libexec/__pycache__"
 _ENTRY = re.compile(r"([0-9a-f]{64}) (file|link|exec|info) (\S+) (\S+) (\S+) (\S+)")
@@ -218,7 +218,7 @@ def _holder_drift(path: str, mode: int, owner: int, uid: int) -> Iterator[Drift]
 
 
 def _belongs(path: str, mode: int, record: _Record) -> bool:
-    if path in record.files or path in record.links or path in _RECORD_FILES:
+    if path in record.files or path in record.links or path in RECORD_FILES:
         return True
     if stat.S_ISDIR(mode):
         inside = f"{path}/"

@@ -78,6 +78,7 @@ class AccountVersions:
         folder: full path of bosco_dir; None when there is none.
         node, now: name and clock (seconds since 1970) of the login node.
         current, previous: digests; None when there is no such version.
+        led_to: digest of the version that a `glite` which is no link of ours leads to.
         versions: newest first.
         missing_uses: of versions that are not there any more.
         leftovers: what cut-off programs have left, paths in bosco_dir.
@@ -103,6 +104,7 @@ class AccountVersions:
     sandboxes: int = 0
     jobs_status: Optional[int] = None
     jobs_text: str = field(default="", repr=False)
+    led_to: Optional[str] = None
 
     @property
     def uses(self) -> tuple[Use, ...]:
@@ -187,6 +189,7 @@ def parse_versions(reply: Reply, account: str) -> AccountVersions:
         sandboxes=sum(_number("SANDBOXES", value.strip()) for value in reply.values("SANDBOXES")),
         jobs_status=_number("JOBS-STATUS", asked[0]) if asked else None,
         jobs_text="".join(f"{line}\n" for line in reply.values("JOB")),
+        led_to=next((_match(_DIGEST, "LEADS", value)[0] for value in reply.values("LEADS")), None),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Optional
 
 from glideinwms_bosco.errors import Problem
 from glideinwms_bosco.site.model import Attr, Entry, Limits, SiteDescription
-from glideinwms_bosco.site.runtime import MAX_VALUE_CHARS
 
 # Source: keys glideinWMS writes itself into job.condor; a second one stops reconfig for the whole factory
 # (glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate and .add).
@@ -77,6 +76,9 @@ TYPED_SUBMIT_ATTRS = {
 # glideinWMS puts published values into `eval "$var='value'"` and, unescaped, between double quotes of condor_config
 # (3.10 creation/web_base/condor_startup.sh, set_var).
 _UNSAFE_IN_PILOT = re.compile(r"['\"`\\]|\$\(")
+
+MAX_ATTR_CHARS = 16_384
+"""Of one attribute; it goes through shell variables, condor_config and ClassAds."""
 
 
 def check_site(site: SiteDescription) -> tuple[Problem, ...]:
@@ -259,8 +261,8 @@ def attr_findings(attr: Attr) -> Iterator[tuple[str, str]]:
     """Find what makes an attribute unusable: message and hint."""
     if attr.value == "":
         yield "is empty", "give it a value or remove it"
-    if len(attr.value) > MAX_VALUE_CHARS:
-        yield f"is longer than {MAX_VALUE_CHARS} characters", "ship it as a file"
+    if len(attr.value) > MAX_ATTR_CHARS:
+        yield f"is longer than {MAX_ATTR_CHARS} characters", "ship it as a file"
     unsafe = None if attr.type == "expr" else _UNSAFE_IN_PILOT.search(attr.value)
     if unsafe:
         yield (

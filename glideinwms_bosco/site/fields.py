@@ -83,5 +83,6 @@ def as_markdown(fields: tuple[Field, ...]) -> str:
     for field in fields:
         name = f"`{field.path}`{' (required)' if field.required else ''}"
         example = f"`{field.example}`" if field.example else ""
-        lines.append(f"| {name} | {field.kind} | {field.meaning} | {example} |".replace("||", "\\|\\|"))
+        cells = (cell.replace("|", "\\|") for cell in (name, field.kind, field.meaning, example))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -18,8 +18,8 @@ RUNGS = ("native", "userns", "fusermount", "mountrepo", "container", "parrot")
 """Ways to /cvmfs, the best first; `userns`, `fusermount`, `mountrepo`, `container` are cvmfsexec's modes 3, 2, 1, 4."""
 CVMFSEXEC_RUNGS = frozenset(("userns", "fusermount", "mountrepo", "container"))
 CA_PLACES = ("node", "cvmfs", "shipped")
-MAX_VALUE_CHARS = 8192
-"""Of one attribute; the longest that the schema allows, 32 repositories, is half of that."""
+MAX_VALUE_CHARS = 4096
+"""Of one attribute; the pilot scripts take no more. The longest that the schema allows, 24 repositories, has 3095."""
 
 # No quote, blank, `$`, `&`, `<`: a value is the same text in XML, a shell, condor_config and a ClassAd string.
 _NODE_SAFE = re.compile(r"[A-Za-z0-9_./:,;|@=-]*")

@@ -22,6 +22,7 @@ SSH_AGENTC_REQUEST_IDENTITIES = 11
 SSH_AGENT_IDENTITIES_ANSWER = 12
 SSH_AGENTC_SIGN_REQUEST = 13
 SSH_AGENT_SIGN_RESPONSE = 14
+SSH_AGENTC_REMOVE_IDENTITY = 18
 SSH_AGENTC_EXTENSION = 27
 SSH_AGENT_EXTENSION_FAILURE = 28
 
@@ -237,6 +238,11 @@ def list_request() -> bytes:
 def sign_request(key_blob: bytes, data: bytes, flags: int = 0) -> bytes:
     """Ask for a signature over data; flags choose the hash of an RSA key."""
     return byte(SSH_AGENTC_SIGN_REQUEST) + string(key_blob) + string(data) + uint32(flags)
+
+
+def remove_request(key_blob: bytes) -> bytes:
+    """Ask an agent to drop a key."""
+    return byte(SSH_AGENTC_REMOVE_IDENTITY) + string(key_blob)
 
 
 def bind_request(host_key: bytes, session_id: bytes, signature: bytes, is_forwarding: bool = False) -> bytes:

@@ -30,6 +30,8 @@ _HANDLE = re.compile(r"[a-z2-7]{26}", re.ASCII)
 _PIN = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PREFIX = "gwms-ssh-handle:"
 _COMMENT = re.compile(r"gwms-ssh-handle:1:([a-z2-7]{26}):(sha256:[0-9a-f]{64})", re.ASCII)
+# A public key as on the wire begins with a zero byte (its name is no longer than 2^24), so neither is ever the other.
+_NAMED_ANCHOR = re.compile(rb"exec:[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # A key of 16384 bits, far beyond what we make, is a text of 13 KiB.
 MAX_TEXT_BYTES = 16384
@@ -47,13 +49,23 @@ _BLOCK_BYTES = 8
 _LINE_CHARS = 70
 
 
-def handle_id(spki_der: bytes, pubkey_blob: bytes, purpose: str) -> str:
+def named_anchor(entry: str) -> bytes:
+    """Return the anchor of an entry whose key changes: its name at the broker, which outlives each key."""
+    return b"exec:" + entry.encode("ascii")
+
+
+def is_anchor_of(anchor: bytes, pubkey_blob: bytes) -> bool:
+    """Tell whether a handle of this anchor may have this key: its own, or any when the anchor is a name."""
+    return anchor == pubkey_blob or _NAMED_ANCHOR.fullmatch(anchor) is not None
+
+
+def handle_id(spki_der: bytes, anchor: bytes, purpose: str) -> str:
     """Return the handle of a key at a broker: 26 characters of base32, 130 bits.
 
     Args:
         spki_der: SubjectPublicKeyInfo of the broker's TLS key, DER. It is what makes a handle certify itself: the
             relay computes it anew from the TLS peer, so no broker can offer another one's handle.
-        pubkey_blob: the ssh public key, as on the wire.
+        anchor: the ssh public key, as on the wire; or a `named_anchor`, for a key that is fetched anew now and then.
         purpose: SUBMIT or MAINTAIN.
 
     Raises:
@@ -62,7 +74,7 @@ def handle_id(spki_der: bytes, pubkey_blob: bytes, purpose: str) -> str:
     label = _LABELS.get(purpose)
     if label is None:
         raise WireError(f"handle: purpose {purpose!r}", f"use {' or '.join(_LABELS)}")
-    digest = hashlib.sha256(label + spki_der + pubkey_blob).digest()
+    digest = hashlib.sha256(label + spki_der + anchor).digest()
     return base64.b32encode(digest).decode("ascii").lower()[:HANDLE_CHARS]
 
 

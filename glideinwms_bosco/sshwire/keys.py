@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Union
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
@@ -37,6 +38,8 @@ RSA_EXPONENT_MAX_BITS = 64
 ED25519_KEY_BYTES = 32
 ED25519_SIGNATURE_BYTES = 64
 UNCOMPRESSED_POINT = 4
+# The same few host keys verify again and again; a key that does not parse is not kept.
+_CACHED_KEYS = 512
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def _load_rsa(reader: Reader) -> tuple[int, _Loaded]:
     return bits, rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
 
+@lru_cache(_CACHED_KEYS)
 def _load(blob: bytes) -> tuple[str, int, _Loaded]:
     if len(blob) > MAX_KEY_BYTES:
         raise WireError(f"public key: {len(blob)} bytes, at most {MAX_KEY_BYTES} are allowed")
@@ -170,8 +174,9 @@ def parse_public_key(blob: bytes) -> PublicKey:
 
     Source: RFC 4253 section 6.6 (RSA), RFC 5656 section 3.1, RFC 8709 section 4.
     """
+    blob = bytes(blob)
     algorithm, bits, _ = _load(blob)
-    return PublicKey(algorithm, bytes(blob), bits)
+    return PublicKey(algorithm, blob, bits)
 
 
 def decode_base64(text: str, what: str) -> bytes:

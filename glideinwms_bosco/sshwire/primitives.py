@@ -55,7 +55,13 @@ class Reader:
 
     def string(self) -> bytes:
         """Any bytes behind their length."""
-        return self._take(self.uint32())
+        # In one piece, not by `uint32`: almost all of a message is strings.
+        start = self._at + 4
+        end = start + int.from_bytes(self._data[self._at : start], "big")
+        if end > len(self._data):
+            raise WireError(f"{self._what}: cut off")
+        self._at = end
+        return self._data[start:end]
 
     def text(self) -> str:
         """A string that is UTF-8."""

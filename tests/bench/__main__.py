@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
-from tests.bench import bundles, fleet, installing, jobs, linting, rendering
+from tests.bench import bundles, fleet, installing, jobs, linting, probing, rendering, signing
 from tests.bench.figures import BenchError, Figure, Section, table, timed
 from tests.bench.workplace import Workplace
 from tests.lab.lab import Lab
@@ -41,6 +41,7 @@ def _lab_sections() -> Generator[Section, None, None]:
         yield built
         yield installing.first(place, start_s, built.figures[2].value)
         yield installing.again(place)
+        yield probing.measure(place)
         yield fleet.measure(place)
         yield jobs.measure(place)
     finally:
@@ -50,6 +51,7 @@ def _lab_sections() -> Generator[Section, None, None]:
 def _sections() -> Generator[Section, None, None]:
     yield rendering.measure()
     yield linting.measure()
+    yield from signing.measure()
     if os.geteuid() == 0:
         yield from _lab_sections()
 

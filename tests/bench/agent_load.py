@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ssh asks an agent for at a login, made by the thousand and timed. Any agent: OpenSSH's own, or a relay's socket."""
+"""What ssh asks an agent for at a login, made by the thousand and timed. Any agent will do."""
 
 from __future__ import annotations
 

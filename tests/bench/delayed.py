@@ -40,10 +40,15 @@ def round_trip_s(log: Path, rtt_ms: int) -> float:
             far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             echo = threading.Thread(target=_echo, args=(far,))
             echo.start()
-            times_s = [timed(lambda: (near.sendall(_PING), near.recv(1)))[0] for _ in range(_PINGS)]
+            times_s = [timed(lambda: _ping(near))[0] for _ in range(_PINGS)]
             near.shutdown(socket.SHUT_WR)
             echo.join()
     return statistics.median(times_s)
+
+
+def _ping(end: socket.socket) -> None:
+    end.sendall(_PING)
+    end.recv(len(_PING))
 
 
 def _echo(end: socket.socket) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from glideinwms_bosco.bundle.manifest import MANIFEST_NAME
 from glideinwms_bosco.remote.connection import LOGIN_ALIAS
+from glideinwms_bosco.remote.plan import RECORD_FILES
 from tests.bench.bundles import ARCHIVE
 from tests.bench.figures import BenchError, Figure, Section
 from tests.bench.workplace import ACCOUNT, BOSCO_DIR, COMMAND, FOLDER, SITE, SSH_CONFIG, Sample, Workplace
@@ -20,7 +21,6 @@ from tests.lab.operator import USER, key_of
 ROUNDS = 5
 TREE = f"{FOLDER}/tree"
 PLAIN = "plain"
-REMOTE_SUMS = "manifest.sha256sums"
 DEPLOY = [COMMAND, "remote", "deploy", SITE.name, "--key", key_of(ACCOUNT), "--json"]
 _TAR = 'set -o pipefail; tar -cz -C "$1" . | ssh -F "$2" "$3" "mkdir $4 && tar -xz -C $4"'
 TAR = ["bash", "-c", _TAR, "bash", TREE, SSH_CONFIG, LOGIN_ALIAS, PLAIN]
@@ -53,7 +53,7 @@ def first(place: Workplace, start_s: float, build_s: float) -> Section:
         BenchError: the two ways did not bring the same files.
         LabError: a command failed.
     """
-    # The archive's manifest stays at the factory; what deploy writes beside the files is its list of sums.
+    # The archive's manifest stays at the factory; what deploy writes beside the files is the version's record.
     unpack = 'mkdir "$1" && tar -xzf "$2" -C "$1" --exclude="$3"'
     place.lab.run("factory", ["sh", "-c", unpack, "sh", TREE, ARCHIVE, MANIFEST_NAME], user=USER)
     deploys, tars = [], []
@@ -63,7 +63,8 @@ def first(place: Workplace, start_s: float, build_s: float) -> Section:
         sample, report = _deploy(place, "installed")
         deploys.append(sample)
         tars.append(place.measure(TAR))
-    compare = ["diff", "-r", "-x", REMOTE_SUMS, f"{BOSCO_DIR}/versions/{report['digest']}", PLAIN]
+    records = [f"--exclude={name}" for name in RECORD_FILES]
+    compare = ["diff", "-r", *records, f"{BOSCO_DIR}/versions/{report['digest']}", PLAIN]
     differs = place.lab.run("login", compare, user=ACCOUNT, check=False)
     if differs.returncode:
         raise BenchError(f"deploy and tar brought different files:\n{differs.stdout}{differs.stderr}")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,9 +54,9 @@ class Process:
     @property
     def cpu_s(self) -> float:
         """Processor time it has used so far (s)."""
-        # Source: proc(5), /proc/pid/stat: utime and stime are the 14th and 15th field, counted here behind the name.
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        # Source: sched-stats.rst of the kernel, /proc/pid/schedstat: the first field, nanoseconds. Per thread.
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
 @contextmanager
@@ -81,13 +82,18 @@ def make_key(file: Path, kind: Sequence[str]) -> PublicKey:
     return parse_authorized(file.with_name(f"{file.name}.pub").read_text())
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @contextmanager
-def ssh_agent(socket: Path, files: Sequence[Path]) -> Iterator[Process]:
+def ssh_agent(path: Path, files: Sequence[Path]) -> Iterator[Process]:
     """OpenSSH's agent with some private keys."""
-    log = socket.with_suffix(".log")
-    with running(log, ["ssh-agent", "-D", "-a", str(socket)]) as process:
-        wait_for("ssh-agent", socket.exists, START_DEADLINE_S, log.read_text)
-        checked(["env", f"SSH_AUTH_SOCK={socket}", "ssh-add", "-q", *map(str, files)])
+    log = path.with_suffix(".log")
+    with running(log, ["ssh-agent", "-D", "-a", str(path)]) as process:
+        wait_for("ssh-agent", lambda: _listens(path), START_DEADLINE_S, log.read_text)
+        checked(["env", f"SSH_AUTH_SOCK={path}", "ssh-add", "-q", *map(str, files)])
         yield process
 
 

@@ -50,9 +50,7 @@ def measure(folder: Path) -> Section:
             full_logins(relay.socket(broker.handle(key)), make_logins(key, f"pilot{number}", host, 1))
         before = [process.cpu_s for process in (relay_process, broker_process)]
         time.sleep(IDLE_S)
-        busy = [
-            (process.cpu_s - was) / IDLE_S * 100 for process, was in zip((relay_process, broker_process), before)
-        ]
+        busy = [(process.cpu_s - was) / IDLE_S * 100 for process, was in zip((relay_process, broker_process), before)]
         files = sum(path.stat().st_size for path in relay.sockets.iterdir() if path.is_file())
         return Section(
             f"{HANDLES:,} handles of one broker at one relay, after a login by each",

@@ -213,18 +213,16 @@ def _handle_container(case: bytes) -> None:
 
 
 OFFER_ITEM = messages.OfferItem(
-    HANDLE, USER.blob, b"", "pilot", MAINTAIN, "pilot", "login.example.org:22", "login.example.org ssh-ed25519 AAAA\n",
-    not_before=1, not_after=2, flags=1,
+    HANDLE, USER.blob, USER.blob, b"", "pilot", MAINTAIN, "pilot", "login.example.org:22",
+    "login.example.org ssh-ed25519 AAAA\n", not_before=1, not_after=2, flags=1,
 )  # fmt: skip
 LINK_MESSAGES: tuple[messages.Message, ...] = (
-    messages.Hello("frontend", "gwms 0.1", 1_700_000_000_000, ("cert", "issue")),
+    messages.Hello("frontend", "gwms 0.1", 1_700_000_000_000, ("cert", "two")),
     messages.Offer(7, (OFFER_ITEM, OFFER_ITEM)),
     messages.OfferAck((messages.OfferResult(HANDLE, 0), messages.OfferResult("x", 16, "not here"))),
     messages.Sign(HANDLE, '{"entry":"e"}', (agent.SessionBind(HOST.blob, MESSAGE, SIGNATURES[0], False).body,),
                   ((HOST.blob, SIGNATURES[0]),), LOGINS[1], 4),
     messages.SignOk(SIGNATURES[0]),
-    messages.CertReq(HANDLE, "{}", USER.blob),
-    messages.CertOk(CERTS[1], 2000),
     messages.Deny(15, "too many", 60),
     messages.Ping(1),
     messages.Pong(2**64 - 1),
@@ -232,7 +230,7 @@ LINK_MESSAGES: tuple[messages.Message, ...] = (
 )  # fmt: skip
 LINK_BODIES = tuple(byte(message.TYPE) + uint32(7) + message.body() for message in LINK_MESSAGES)
 LINK_FRAMES = tuple(frames.encode(message.TYPE, 7, message.body()) for message in LINK_MESSAGES)
-LINK_STREAMS = (LINK_FRAMES[0] + LINK_FRAMES[1] + LINK_FRAMES[8], LINK_FRAMES[0] + LINK_FRAMES[3], *LINK_FRAMES[4:7])
+LINK_STREAMS = (LINK_FRAMES[0] + LINK_FRAMES[1] + LINK_FRAMES[6], LINK_FRAMES[0] + LINK_FRAMES[3], *LINK_FRAMES[4:7])
 
 
 def _link_message(case: bytes) -> None:

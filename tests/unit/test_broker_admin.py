@@ -84,6 +84,17 @@ def test_a_removed_factory_is_out_of_all_entries(path: Path) -> None:
     assert (list(policy.factories), policy.entries[ENTRY].factories) == (["cern"], ())
 
 
+def test_old_key_that_is_fetched_cannot_be_kept_under_another_name(path: Path) -> None:
+    """Its handle is made of the entry's name: the one in the frontend's credential would be the new key's."""
+    command = {"backend": "exec", "command": ["/bin/fetch"]}
+    admin.rotate_key(path, ENTRY, command)
+    before = path.read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="leave out --keep-old-as"):
+        admin.rotate_key(path, ENTRY, {"backend": "ssh-agent", "file": "/n"}, keep_old_as="old")
+    assert path.read_text(encoding="utf-8") == before
+    assert admin.rotate_key(path, ENTRY, {**command, "command": ["/bin/other"]}).entries[ENTRY].key.command
+
+
 def test_pins_overlap_while_a_relays_key_is_rotated(path: Path) -> None:
     pin = "sha256:" + "2" * 64
     assert admin.set_pins(path, "osg", add=[pin]).factories["osg"].pins == (PIN, pin)

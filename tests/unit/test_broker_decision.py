@@ -483,6 +483,17 @@ def test_host_certificates(name: str, way: str, tmp_path: Path) -> None:
         assert isinstance(answer, Denied) and answer.code is DenyCode.HOST_KEY
 
 
+@pytest.mark.parametrize("name", ["of another CA", "for another name", "expired"])
+def test_takes_a_certificate_of_a_registered_host_key_for_the_key(name: str, tmp_path: Path) -> None:
+    """A server with a certificate shows it to all; its administrator has told us the key only, as ssh-keyscan does."""
+    ca, options, _ = HOST_CERTIFICATES[name]
+    blob = certify(tmp_path, signer(ca), signer("host"), *options).blob
+    answer = decided(Case(host_key=blob))
+    assert isinstance(answer, Allowed) and answer.host_fingerprint == signer("host").public.fingerprint
+    answer = decided(Case(host_key=blob, host=signer("stranger")))
+    assert isinstance(answer, Denied) and answer.code is DenyCode.HOST_SIGNATURE
+
+
 def altered(change: Callable[[bytearray], None]) -> Callable[[bytes], bytes]:
     def apply(blob: bytes) -> bytes:
         content = bytearray(blob)

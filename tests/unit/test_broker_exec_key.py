@@ -114,6 +114,43 @@ def test_command_that_gives_nothing_usable_is_told_in_one_line(
     asyncio.run(run())
 
 
+def test_new_key_of_a_fetch_is_used_and_the_one_before_still_signs(short_folder: Path) -> None:
+    keys = [make_ssh_key(short_folder / f"key{number}") for number in (1, 2, 3)]
+
+    async def run() -> None:
+        body = 'cat "$SITE/key$(wc -l < "$SITE/runs")"'
+        async with _backend(short_folder, body, None) as backend:
+            assert (backend.public_key, backend.earlier_key) == (keys[0], None)
+            for old, new in zip(keys, keys[1:]):
+                backend._again.set()
+                await until(lambda: backend.public_key == new)  # noqa: B023 - awaited at once
+                assert backend.earlier_key == old
+                for key in (old, new):
+                    verify(key, await backend.sign(b"data", 0, key), b"data")
+            with pytest.raises(KeyBackendError, match="refuses to sign"):
+                await backend.sign(b"data", 0, keys[0])
+
+    asyncio.run(run())
+
+
+def test_same_key_again_has_none_before_it(short_folder: Path) -> None:
+    first, second = (make_ssh_key(short_folder / f"key{number}") for number in (1, 2))
+
+    async def run() -> None:
+        body = 'cat "$SITE/key$([ -e "$SITE/swap" ] && echo 2 || echo 1)"'
+        async with _backend(short_folder, body, None) as backend:
+            (short_folder / "swap").touch()
+            backend._again.set()
+            await until(lambda: backend.public_key == second)
+            assert backend.earlier_key == first
+            backend._again.set()
+            await until(lambda: _runs(short_folder) == 3 and backend.earlier_key is None)
+            await until(lambda: not backend._drop.exists())
+            assert (backend.public_key, backend.trouble) == (second, "")
+
+    asyncio.run(run())
+
+
 def test_failed_renewal_leaves_the_loaded_key_in_use(short_folder: Path) -> None:
     key = make_ssh_key(short_folder / "key")
 

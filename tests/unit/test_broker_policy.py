@@ -10,7 +10,7 @@ import pytest
 
 from glideinwms_bosco.broker.policy import Hours, KeySource, Rate, load_policy
 from glideinwms_bosco.errors import BrokerError, PolicyFileError
-from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id
+from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, handle_id, named_anchor
 from tests.unit.broker_text import (
     ENTRY,
     OTHER_PIN,
@@ -184,15 +184,26 @@ def test_gives_each_purpose_its_handle() -> None:
     assert policy.of_factory("cern") == ()
 
 
-def test_offers_nothing_of_a_disabled_entry() -> None:
-    assert keyed(changed(*E, "enabled", value=False)).of_factory("osg") == ()
+def test_a_disabled_entry_is_still_offered_so_that_the_factory_hears_why_it_gets_nothing() -> None:
+    assert {handle.purpose for handle in keyed(changed(*E, "enabled", value=False)).of_factory("osg")} == {
+        *(SUBMIT, MAINTAIN)
+    }
+
+
+def test_handle_of_a_fetched_key_is_made_of_the_entrys_name() -> None:
+    policy = as_policy(changed(*E, "key", value={"backend": "exec", "command": ["/bin/fetch"]}))
+    handles = [set(policy.keyed(SPKI, {ENTRY: signer(name).public}).handles) for name in ("one", "two")]
+    anchor = named_anchor(ENTRY)
+    assert handles[0] == handles[1] == {handle_id(SPKI, anchor, SUBMIT), handle_id(SPKI, anchor, MAINTAIN)}
 
 
 def test_an_entry_whose_key_is_not_loaded_has_no_handle() -> None:
     policy = as_policy(policy_data()).keyed(SPKI, {})
     assert not policy.handles
-    with pytest.raises(BrokerError, match="no submit handle"):
+    with pytest.raises(BrokerError, match="its public key is not known yet"):
         policy.handle_of(ENTRY, SUBMIT)
+    with pytest.raises(BrokerError, match="other has no submit handle"):
+        policy.handle_of("other", SUBMIT)
 
 
 def test_refuses_one_key_for_two_entries() -> None:

@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 
 from glideinwms_bosco.broker.audit_check import verify as verify_audit
+from glideinwms_bosco.broker.backends.exec_key import ExecKeyBackend
 from glideinwms_bosco.broker.opened import close_entry, open_entry
+from glideinwms_bosco.broker.policy import load_policy
 from glideinwms_bosco.broker.service import Broker
 from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.errors import BrokerError, LinkError, PolicyFileError
 from glideinwms_bosco.link.deny import DenyCode
-from glideinwms_bosco.link.messages import OfferFlag
+from glideinwms_bosco.link.messages import Deny, OfferFlag
 from glideinwms_bosco.sshwire.certificate import parse_certificate
 from glideinwms_bosco.sshwire.handle import handle_id
 from glideinwms_bosco.sshwire.keys import verify
@@ -57,6 +59,11 @@ def _agent_of(world: BrokerWorld, number: int) -> int:
     socket = str(world.paths.run_dir / "keys" / str(number) / "agent")
     (found,) = [pid for pid, argv in children() if argv[-1:] == [socket]]
     return found
+
+
+def _agents(world: BrokerWorld) -> list[str]:
+    """Sockets of the broker's ssh-agents."""
+    return [argv[-1] for _, argv in children() if argv and argv[-1].startswith(str(world.folder))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,14 +156,15 @@ def test_hung_agent_denies_18_in_time_and_holds_up_no_other_entry(
     async def body(_broker: Broker, relay: StandInRelay) -> None:
         os.kill(_agent_of(world, 1), signal.SIGSTOP)
         started = time.monotonic()
-        waiting = [asyncio.ensure_future(relay.denied(login_request(relay.items["hung", "submit"]))) for _ in range(20)]
+        waiting = [asyncio.ensure_future(relay.ask(login_request(relay.items["hung", "submit"]))) for _ in range(20)]
         slowest_s = 0.0
         for _ in range(50):
             began = time.monotonic()
             request = login_request(relay.items["other", "submit"])
             verify(other, await relay.sign(request), request.data)
             slowest_s = max(slowest_s, time.monotonic() - began)
-        denials = await asyncio.gather(*waiting)
+        # The first silence ends the agent; a request that was sent a moment later is signed by the next one.
+        denials = [answer for answer in await asyncio.gather(*waiting) if isinstance(answer, Deny)]
         assert {deny.code for deny in denials} == {DenyCode.INTERNAL}
         assert all("the key of hung cannot be used now" in deny.reason for deny in denials)
         assert str(world.folder) not in denials[0].reason
@@ -209,10 +217,67 @@ def test_disabled_entry_is_refused_at_the_next_request(world: BrokerWorld) -> No
         world.policy["handles"]["site"]["enabled"] = False
         world.write_policy()
         broker.reload()
-        assert (await relay.denied(request)).code in (DenyCode.DISABLED, DenyCode.UNKNOWN_HANDLE)
-        await until(lambda: not relay.items)
+        assert (await relay.denied(request)).code == DenyCode.DISABLED
+        # Its key is let go; the handle goes on to be offered, also to a relay that comes later.
+        await until(lambda: not _agents(world))
+        again = world.add_key("other")
+        world.write_policy()
+        broker.reload()
+        await until(lambda: ("other", "submit") in relay.items)
+        assert relay.items["site", "submit"].handle == request.handle
+        assert (await relay.denied(login_request(relay.items["site", "submit"]))).code == DenyCode.DISABLED
+        verify(again, await relay.sign(request := login_request(relay.items["other", "submit"])), request.data)
 
     _run(world, body)
+
+
+def test_disabled_entry_is_refused_as_such_after_a_restart_too(world: BrokerWorld) -> None:
+    """Also when no file tells its public key: the broker has seen it before."""
+    world.add_key("site")
+    (world.paths.config_dir / "site.pub").unlink()
+
+    async def sign(_broker: Broker, relay: StandInRelay) -> None:
+        await until(lambda: ("site", "submit") in relay.items)
+        await relay.sign(login_request(relay.items["site", "submit"]))
+
+    async def refuse(_broker: Broker, relay: StandInRelay) -> None:
+        assert (await relay.denied(login_request(relay.items["site", "submit"]))).code == DenyCode.DISABLED
+
+    _run(world, sign)
+    world.policy["handles"]["site"]["enabled"] = False
+    world.policy["factories"].clear()
+    world.relay.offers.clear()
+    _run(world, refuse)
+
+
+def test_login_that_is_under_way_when_a_fetch_brings_another_key_gets_its_signature(world: BrokerWorld) -> None:
+    keys = [make_ssh_key(world.folder / f"key{number}") for number in (1, 2, 3)]
+    program = world.folder / "fetch"
+    program.write_text(f'#!/bin/sh\ncd {world.folder}\necho >> runs\ncat "key$(wc -l < runs)"\n')
+    program.chmod(0o755)
+    world.add_key("site")
+    world.policy["handles"]["site"]["key"] = {"backend": "exec", "command": [str(program)]}
+
+    async def body(broker: Broker, relay: StandInRelay) -> None:
+        def offered() -> bytes:
+            return relay.items["site", "submit"].pubkey_blob if relay.items else b""
+
+        backend = broker._ring.backend(load_policy(world.paths.policy).entries["site"].key)
+        assert isinstance(backend, ExecKeyBackend)
+        await until(lambda: offered() == keys[0].blob)
+        first = relay.items["site", "submit"]
+        backend._again.set()
+        await until(lambda: offered() == keys[1].blob)
+        assert relay.items["site", "submit"].handle == first.handle
+        for item, key in ((first, keys[0]), (relay.items["site", "submit"], keys[1])):
+            request = login_request(item)
+            verify(key, await relay.sign(request), request.data)
+        backend._again.set()
+        await until(lambda: offered() == keys[2].blob)
+        assert (await relay.denied(login_request(first))).code == DenyCode.KEY
+
+    _run(world, body)
+    assert [r["key"] for r in world.audit() if r["event"] == "sign"] == [key.fingerprint for key in keys[:2]]
 
 
 def test_sighup_uses_a_valid_policy_and_offers_anew(world: BrokerWorld) -> None:
@@ -439,7 +504,7 @@ def test_end_leaves_no_child_no_socket_and_no_status(world: BrokerWorld) -> None
         await until(lambda: world.paths.status.exists())
 
     _run(world, body)
-    assert not [argv for _, argv in children() if "ssh-agent" in argv]
+    assert not _agents(world)
     assert not world.paths.run_dir.exists()
     with pytest.raises(BrokerError, match="the broker does not run"):
         read_status(world.paths.status, world.paths.pid)

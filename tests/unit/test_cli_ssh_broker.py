@@ -13,10 +13,11 @@ from typing import Any, Callable
 import pytest
 
 from glideinwms_bosco.cli.ssh_broker import build_parser, main
+from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.sshwire.handle import read_handle_text
 from glideinwms_bosco.sshwire.keys import parse_authorized
 from tests.unit.broker_keys import make_ssh_key, short_folder, until
-from tests.unit.broker_world import BrokerWorld
+from tests.unit.broker_world import BrokerWorld, login_request
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd", "short_folder"]
@@ -226,13 +227,14 @@ def test_running_broker_takes_up_an_edit_and_shows_its_status(
             assert "factory fact                     up since" in shown
             assert main(["key", "disable", "site"]) == OK
             assert "the running broker uses it" in capsys.readouterr().out
-            await until(lambda: not relay.items)
+            item = relay.items["site", "submit"]
+            assert (await relay.denied(login_request(item))).code == DenyCode.DISABLED
 
     asyncio.run(run())
     capsys.readouterr()
     assert main(["audit"]) == OK
     events = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
-    assert events == ["start", "policy", "stop"]
+    assert events == ["start", "policy", "deny", "stop"]
     assert main(["audit", "--verify", "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["findings"] == []
     log = folder / "log" / "audit.jsonl"

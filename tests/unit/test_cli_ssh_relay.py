@@ -103,7 +103,17 @@ def test_status_and_handles_show_what_is_there(
     host.connect(broker)
     host.wait_for(lambda: len(json.loads((host.sockets / "status.json").read_text())["handles"]) == 1)
     assert command(host, "status") == 0
-    assert re.search(r"^cms \(frontend of cms\): up since .*, 1 handle$", capsys.readouterr().out, re.MULTILINE)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"relay   {host.identity.pin} on .* port \d+, up since .*, 0 agent connections", lines[0])
+    assert re.fullmatch(
+        r"broker  cms {21} up since .*: 1 handle, .*0 agent connections, from 127\..*  \(frontend of cms\)", lines[1]
+    )
+    host.run(broker.leave())
+    host.wait_for(lambda: json.loads((host.sockets / "status.json").read_text())["brokers"][0]["state"] == "down")
+    assert command(host, "status") == 0
+    assert re.search(r"^broker  cms {21} DOWN since .*, 1 handle waits for it", capsys.readouterr().out, re.MULTILINE)
+    host.connect(broker)
+    host.wait_for(lambda: json.loads((host.sockets / "status.json").read_text())["brokers"][0]["state"] == "up")
     assert command(host, "handles") == 0
     handle = broker.items[0].handle
     assert capsys.readouterr().out == f"{handle} submit pilot@h.example.org:22 cms up\n"

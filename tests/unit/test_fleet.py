@@ -246,6 +246,39 @@ def test_retry_follows_what_single_commands_have_done_since(capsys: pytest.Captu
     assert labels_of(capsys.readouterr().out) == ["alpha:a2", "beta:b1"]
 
 
+def test_retry_without_a_readable_list_is_no_success(three: Path) -> None:
+    """Nothing tried again must not look like nothing left to try."""
+    run(failing("gamma:g1"), "--all")
+    (three / "state" / "failed" / "try.json").write_text("{")
+    with pytest.raises(UsageError, match="which accounts try failed for cannot be read"):
+        run(fine, "--retry-failed")
+
+
+@pytest.mark.parametrize(("place", "offered"), [("history", True), ("failed", False)])
+def test_history_of_accounts_and_list_to_retry_do_not_depend_on_each_other(
+    place: str, offered: bool, three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (three / "state").mkdir(exist_ok=True)
+    (three / "state" / place).write_text("in the way")
+    assert run(failing("gamma:g1"), "--all") == REMOTE
+    err = capsys.readouterr().err
+    assert "note: the history is not written: " in err
+    assert ("--retry-failed" in err) == offered
+    history = History(three / "state")
+    assert (history.failed("try"), history.last("beta", "b1", "try") is not None) == (
+        (("gamma:g1",), False) if offered else ((), True)
+    )
+
+
+@pytest.mark.usefixtures("three")
+def test_retry_does_not_forget_what_a_command_for_other_sites_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    run(failing("alpha:a2", "gamma:g1"), "--all")
+    run(failing("beta:b1"), "beta", "gamma")
+    capsys.readouterr()
+    run(fine, "--retry-failed")
+    assert labels_of(capsys.readouterr().out) == ["alpha:a2", "beta:b1"]
+
+
 def test_retry_leaves_out_what_no_longer_exists(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(failing("alpha:a2", "gamma:g1", "beta:b1"), "--all")
     add_site(three, "alpha", "a1")
@@ -453,6 +486,48 @@ def test_wrong_key_for_all_accounts_is_refused_three_times_and_no_more(
     failed = History(host / "state").failed("try")
     tried = {f"{row['site']}:me" for row in rows if row["error"]["kind"] == "AuthenticationError"}
     assert set(failed[-3:]) == tried
+
+
+UNREAD = """
+import argparse, sys
+from glideinwms_bosco.cli.remote_verb import Outcome, add_target_options, run_targets
+from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.errors import RemoteError
+
+def work(target, _advance):
+    if target.site.short_name == "gamma":
+        raise RemoteError("down")
+    return Outcome("done", (), {"x": "y" * 70000})
+
+parser = argparse.ArgumentParser()
+add_target_options(parser)
+args = parser.parse_args(sys.argv[1:])
+args.verb = "try"
+sys.exit(run_targets(args, load_settings(), "x", work))
+"""
+
+
+@pytest.mark.parametrize("words", [["--all"], ["--all", "--json"]])
+@pytest.mark.parametrize("place", ["closed pipe", "/dev/full"])
+def test_output_that_nobody_takes_ends_no_work(three: Path, words: list[str], place: str) -> None:
+    """`| head`, or a log on a full disk: every account is worked on, and the exit status tells the truth."""
+    if place == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(place, os.O_WRONLY)
+    done = subprocess.run(
+        [sys.executable, "-c", UNREAD, *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == REMOTE, done.stderr
+    history = History(three / "state")
+    assert history.failed("try") == ("gamma:g1",)
+    assert history.last("alpha", "a2", "try") is not None
+    assert "Traceback" not in done.stderr
+    assert "1 of 4 failed" in done.stderr
+    assert ("note: standard output: No space left on device" in done.stderr) == (place == "/dev/full")
 
 
 INTERRUPTED = """

@@ -37,7 +37,9 @@ def test_name_does_not_lead_out_of_the_folder(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"at": "x"}', '{"at": 1, "ok": true, "headline": 3, "report": {}}', "[" * 99999]
+    "text",
+    ["", "{", "[]", '{"at": "x"}', '{"at": 1, "ok": true, "headline": 3, "report": {}}', "[" * 99999]
+    + [f'{{"at": {at}, "ok": true, "headline": "", "report": {{}}}}' for at in ("NaN", "1e999", "9" * 400, -1, 1e12)],
 )
 def test_damaged_file_is_as_none(text: str, tmp_path: Path) -> None:
     history = History(tmp_path)

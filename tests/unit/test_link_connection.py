@@ -27,6 +27,7 @@ from glideinwms_bosco.link.messages import (
     Message,
     Offer,
     OfferAck,
+    OfferItem,
     OfferResult,
     Ping,
     Pong,
@@ -555,7 +556,7 @@ class TestPeerAfterHello:
         [
             (encode(0x7F, 1, b""), "unknown type 0x7f"),
             (encode(0x00, 1, b""), "unknown type 0x00"),
-            (b"\0\1\0\1", "frame of 65537 bytes"),
+            (b"\0\1\0\1\1", "frame of 65537 bytes"),
             (b"GET / HTTP/1.1\r\n\r\n", "frame of 1195725856 bytes"),
             (encode(Sign.TYPE, 1, b"garbage"), "SIGN: cut off"),
             (encode(Ping.TYPE, 0, Ping(1).body() + b"\0"), "PING: 1 bytes too many"),

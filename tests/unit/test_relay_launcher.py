@@ -19,6 +19,7 @@ import pytest
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.messages import Answer, Deny, Sign
 from glideinwms_bosco.relay.launcher import read_call
+from glideinwms_bosco.relay.status_query import status_file
 from glideinwms_bosco.sshwire.handle import MAINTAIN
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd, make_key
@@ -185,6 +186,7 @@ def test_handle_not_offered_is_named(factory: Factory) -> None:
     factory.start()
     factory.broker.items.clear()
     factory.host.run(factory.broker.offer())
+    factory.host.wait_for(lambda: (status_file(factory.host.sockets) or {})["brokers"][0]["state"] == "up")
     assert "DENY 1: the broker of frontend of cms does not offer the handle" in factory.refused()
 
 
@@ -256,7 +258,7 @@ def test_second_key_option_beside_a_handle_is_refused(factory: Factory, tmp_path
 
 def test_broken_relay_conf_stops_handles_and_not_keys(factory: Factory, tmp_path: Path) -> None:
     factory.host.conf_file.write_text('{"version": 1,\n}')
-    assert "relay.conf:2: error: not valid JSON" in factory.refused()
+    assert "relay.conf:2: error: a key in double quotes must stand here" in factory.refused()
     make_key(tmp_path / "key")
     done = factory.gahp(*factory.arguments(tmp_path / "key"))
     assert "relay.conf" not in done.stderr or "/usr/sbin/remote_gahp" in done.stderr

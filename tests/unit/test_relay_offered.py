@@ -49,7 +49,10 @@ def test_handle_of_a_name_stays_while_its_keys_change() -> None:
 
 @pytest.mark.parametrize(
     "anchor",
-    [b"", b"exec:", b"exec:a b", b"exec:a\0", b"exec:-a", b"exec:" + b"a" * 65, b"name:a", SigningKey().blob, b"exec:a\n"],
+    [
+        *(b"", b"exec:", b"exec:a b", b"exec:a\0", b"exec:a\n", b"exec:-a", b"exec:" + b"a" * 65, b"name:a"),
+        SigningKey().blob,
+    ],
 )
 def test_refuses_an_anchor_that_is_neither_its_key_nor_a_name(anchor: bytes) -> None:
     with pytest.raises(NotOffered) as caught:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ import pytest
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.messages import Answer, Deny, Sign, SignOk
-from glideinwms_bosco.relay import signing
+from glideinwms_bosco.relay import agent_server, places, signing
 from glideinwms_bosco.relay.status_query import ask, ask_status
 from glideinwms_bosco.sshwire import agent
-from glideinwms_bosco.sshwire.handle import MAINTAIN
-from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
+from glideinwms_bosco.sshwire.handle import MAINTAIN, handle_id, named_anchor
+from glideinwms_bosco.sshwire.keys import parse_authorized
+from tests.unit.relay_fixture import WAIT_S, FakeBroker, RelayHost, fake_broker, relay_host
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
@@ -103,6 +106,36 @@ def test_key_of_another_handle_is_not_signed_with(host: RelayHost, broker: FakeB
     assert not broker.asked
 
 
+@pytest.mark.parametrize(("sent", "answer"), [(b"", b""), (b"\0\0\0\1", b""), (b"\0\0\0\1\1", b"\0\0\0\1\5")])
+def test_connection_that_falls_silent_is_cut_off(
+    host: RelayHost, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
+) -> None:
+    monkeypatch.setattr(agent_server, "IDLE_S", 0.05)
+    handle = add(broker)
+    started(host, broker)
+    host.connect(broker)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(WAIT_S)
+        client.connect(str(sock(host, handle)))
+        client.sendall(sent)
+        assert client.makefile("rb").read() == answer
+
+
+def test_stops_when_something_changes_at_the_same_moment(host: RelayHost, broker: FakeBroker) -> None:
+    started(host, broker)
+    relay = host.relay
+    assert relay is not None
+
+    async def stop() -> None:
+        await asyncio.sleep(0)  # its status keeper waits now
+        relay._changed.set()
+        await asyncio.wait_for(relay.stop(), WAIT_S)
+
+    host.run(stop())
+    assert not host.sockets.joinpath("status.json").exists()
+    host.relay = None
+
+
 def test_uid_that_is_not_allowed_is_cut_off(host: RelayHost, broker: FakeBroker) -> None:
     handle = add(broker)
     started(host, broker, allowed_uids=[os.getuid() + 1])
@@ -111,6 +144,62 @@ def test_uid_that_is_not_allowed_is_cut_off(host: RelayHost, broker: FakeBroker)
         client.settimeout(5)
         client.connect(str(sock(host, handle)))
         assert client.recv(1) == b""
+
+
+def test_ssh_that_has_read_of_the_old_key_may_go_on_when_the_key_changes(host: RelayHost, broker: FakeBroker) -> None:
+    anchor = named_anchor("nersc")
+    handle = handle_id(broker.identity.spki_der, anchor, "submit")
+    old, new = add(broker), add(broker)
+    keys = [broker.keys[old], broker.keys[new]]
+    items = [replace(item, handle=handle, anchor=anchor) for item in broker.items]
+    broker.items = items[:1]
+    started(host, broker)
+    host.connect(broker)
+    broker.items = items[1:]
+    assert host.run(broker.offer()).results[0].code == 0
+    assert parse_authorized((host.sockets / f"{handle}.pub").read_text()).blob == keys[1].blob
+    listed = agent.parse_identities(ask(sock(host, handle), agent.list_request()))
+    assert [blob for blob, _ in listed] == [keys[1].blob, keys[0].blob]
+    for key in keys:
+        broker.keys[handle] = key
+        answer = ask(sock(host, handle), agent.sign_request(key.blob, b"data"))
+        assert agent.parse_signature(answer) == key.sign(b"data")
+
+
+def test_connections_are_bounded_per_broker_and_in_all(
+    host: RelayHost, broker: FakeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit in (("OF_HANDLE", 2), ("OF_BROKER", 3), ("OF_RELAY", 4)):
+        monkeypatch.setattr(places, f"MAX_{name}", limit)
+    other = fake_broker(tmp_path / "osg", "osg")
+    mine, theirs = [add(broker), add(broker)], [add(other), add(other)]
+    started(host, broker, other)
+    host.connect(broker)
+    host.connect(other)
+
+    def open_count() -> int:
+        return int(host.status()["connections"])
+
+    with contextlib.ExitStack() as stack:
+
+        def connect(handle: str) -> socket.socket:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(5)
+            client.connect(str(sock(host, handle)))
+            return client
+
+        # handle, and whether there is a place: the limit of a handle, of a broker and of the relay come in turn.
+        taken = 0
+        for handle, has_place in ((mine[0], True), (mine[0], True), (mine[0], False), (mine[1], True),
+                                  (mine[1], False), (theirs[0], True), (theirs[1], False)):  # fmt: skip
+            client = connect(handle)
+            taken += has_place
+            if not has_place:
+                assert client.recv(1) == b""
+            host.wait_for(lambda: open_count() == taken)  # noqa: B023 - waited for at once
+        assert [row["connections"] for row in host.status()["brokers"]] == [3, 1]
+    host.wait_for(lambda: open_count() == 0)
+    assert ask(sock(host, theirs[1]), agent.list_request())
 
 
 def test_refusal_is_kept_for_who_asks_why(host: RelayHost, broker: FakeBroker) -> None:

@@ -82,6 +82,29 @@ def test_version_that_comes_into_use_meanwhile_stays(
     assert BUNDLES[0].digest not in report.removed
 
 
+@pytest.mark.parametrize("form", ["{top}/versions/{digest}", "versions/{digest}/", "./versions/{digest}"])
+def test_version_behind_a_link_of_another_form_stays(loopback_sshd: LoopbackSshd, form: str) -> None:
+    """Somebody has made `glite` anew by hand."""
+    install_all(loopback_sshd)
+    glite = bosco(loopback_sshd) / "glite"
+    glite.unlink()
+    glite.symlink_to(form.format(top=bosco(loopback_sshd), digest=BUNDLES[0].digest))
+    report = sweep(loopback_sshd)
+    assert 0 in there(loopback_sshd)
+    assert BUNDLES[0].digest not in report.removed
+    assert (glite / "bin/blahpd").exists()
+
+
+@pytest.mark.parametrize("name", ["a b@1.2@c", "x@1.2@login7", "0" * 64 + "@1.2@a b", "@.@"])
+def test_file_that_is_no_lease_says_nothing_and_stays(loopback_sshd: LoopbackSshd, name: str) -> None:
+    install_all(loopback_sshd)
+    (bosco(loopback_sshd) / "leases" / name).touch()
+    assert there(loopback_sshd) == {0, 1, 2, 3, 4}
+    sweep(loopback_sshd)
+    assert there(loopback_sshd) == {3, 4}
+    assert (bosco(loopback_sshd) / "leases" / name).exists()
+
+
 def test_leftovers_go_whatever_their_age(loopback_sshd: LoopbackSshd) -> None:
     install(loopback_sshd, BUNDLES[0])
     top = bosco(loopback_sshd)

@@ -90,6 +90,13 @@ def test_second_program_is_told_who_holds_it(home: Path, shell: str) -> None:
         assert f"(process {first.pid} on {os.uname().nodename})" in error.message
 
 
+def test_holder_written_by_another_program_is_shown_harmless(shell: str) -> None:
+    del shell
+    message = busy_error("held by 1 1 x login\x1b[2J an\u202en gc\x07", "site x").message
+    assert message.isprintable()
+    assert "is changing this account" in message
+
+
 def test_program_that_has_ended_leaves_nothing_locked(home: Path, shell: str) -> None:
     assert "TAKEN" in attempt(home, shell)
     assert "TAKEN" in attempt(home, shell)

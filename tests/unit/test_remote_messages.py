@@ -35,12 +35,18 @@ def test_answer_without_begin_is_all_noise() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"lower x\n", b"\n", b"-X\n", b"KEY \xff\n", b"K" * 33 + b"\n", END + b"KEY x\n", END + b"x",
+    [b"lower x\n", b"\n", b"-X\n", b"\xff x\n", b"K" * 33 + b"\n", END + b"KEY x\n", END + b"x",
      b"KEY " + b"x" * (MAX_LINE_BYTES - 3) + b"\n"],
 )  # fmt: skip
 def test_refuses_malformed_body(body: bytes) -> None:
     with pytest.raises(MessageFormatError):
         parse_reply(BEGIN + body + END, "n1")
+
+
+def test_names_in_any_encoding_do_not_spoil_the_answer() -> None:
+    """A file called in Latin-1, and a text that was cut within a character."""
+    reply = parse_reply(BEGIN + b"KEY caf\xe9\nTEXT gr\xc3\n" + END, "n1")
+    assert (reply.only("KEY"), reply.only("TEXT")) == ("caf\ufffd", "gr\ufffd")
 
 
 def test_accepts_line_at_limit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import io
 import os
 import tarfile
@@ -27,6 +28,7 @@ from glideinwms_bosco.remote.plan import (
     check_space,
     dynamic_linker,
     make_plan,
+    recorded,
 )
 from tests.unit.test_remote_deploy import LARGE, OLD, make_bundle
 
@@ -45,6 +47,8 @@ def state(versions: Mapping[str, InstalledVersion] = MappingProxyType({}), **cha
 
 def installed() -> InstalledVersion:
     files = {entry.path: InstalledFile(entry.sha256, entry.mode) for entry in OLD.manifest.files}
+    for name, content in recorded(make_plan(OLD, state()).entries).items():
+        files[name] = InstalledFile(hashlib.sha256(content).hexdigest(), 0o644)
     return InstalledVersion(files, dict(OLD.links))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -110,6 +111,56 @@ def test_glite_of_somebody_else_stays(loopback_sshd: LoopbackSshd) -> None:
     glite.symlink_to("/sw/bosco/glite")
     assert take_away(loopback_sshd).left == ("glite",)
     assert glite.readlink() == Path("/sw/bosco/glite")
+
+
+def test_sandbox_and_log_of_a_hand_made_install_stay(loopback_sshd: LoopbackSshd) -> None:
+    squeue(loopback_sshd)
+    for name in ("glite", "sandbox", "log"):
+        (bosco(loopback_sshd) / name).mkdir(parents=True)
+    (bosco(loopback_sshd) / "log/mine").touch()
+    before = snapshot(loopback_sshd.home)
+    report = take_away(loopback_sshd, force=True)
+    assert (report.action, set(report.left)) == ("nothing", {"glite", "log", "sandbox"})
+    assert snapshot(loopback_sshd.home) == before
+
+
+def test_folder_behind_a_link_keeps_the_link_usable(loopback_sshd: LoopbackSshd) -> None:
+    """Sites lay ~/bosco on a larger file system; a link to nothing would stop the next deploy."""
+    squeue(loopback_sshd)
+    (loopback_sshd.home / "scratch").mkdir()
+    bosco(loopback_sshd).parent.mkdir()
+    bosco(loopback_sshd).symlink_to(loopback_sshd.home / "scratch")
+    install(loopback_sshd, OLD)
+    assert take_away(loopback_sshd).action == "removed"
+    assert list((loopback_sshd.home / "scratch").iterdir()) == []
+    install(loopback_sshd, OLD)
+    assert_installed(loopback_sshd, OLD)
+
+
+def test_link_of_another_form_to_a_version_of_ours_is_a_use(loopback_sshd: LoopbackSshd) -> None:
+    """Somebody has made `glite` anew by hand, absolute: pilots go through it all the same."""
+    squeue(loopback_sshd)
+    install(loopback_sshd, OLD)
+    glite = bosco(loopback_sshd) / "glite"
+    target = (bosco(loopback_sshd) / "versions" / OLD.digest).resolve()
+    glite.unlink()
+    glite.symlink_to(target)
+    before = snapshot(loopback_sshd.home)
+    with pytest.raises(BusyError, match="glite, which is no link of ours, leads to version"):
+        take_away(loopback_sshd)
+    assert snapshot(loopback_sshd.home) == before
+    assert take_away(loopback_sshd, force=True).action == "removed"
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "ü".encode() * 150, b"a\nVERSION x", b"\x1b]0;x\x07"])
+def test_names_of_others_in_any_encoding_do_not_stop_it(loopback_sshd: LoopbackSshd, name: bytes) -> None:
+    squeue(loopback_sshd)
+    install(loopback_sshd, OLD)
+    Path(os.fsdecode(os.fsencode(bosco(loopback_sshd)) + b"/" + name[:250])).touch()
+    report = take_away(loopback_sshd)
+    assert report.action == "removed"
+    (shown,) = report.left
+    assert shown.isprintable()
 
 
 def test_account_without_an_install_has_nothing_to_remove(loopback_sshd: LoopbackSshd) -> None:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from glideinwms_bosco.errors import BusyError, DriftError, RemoteError
 from glideinwms_bosco.remote import rollback as rollback_module
 from glideinwms_bosco.remote.rollback import rollback
-from glideinwms_bosco.remote.verify import verify
+from glideinwms_bosco.remote.ssh import SshSession
+from glideinwms_bosco.remote.verify import VerifyReport, VersionCheck, verify
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_deploy import NEW, OLD, assert_installed, bosco, install, leftovers, mounted_tmpfs, snapshot
 from tests.unit.test_remote_ssh import runtime_directory
@@ -66,6 +69,28 @@ def test_cache_of_python_does_not_stand_in_the_way(loopback_sshd: LoopbackSshd) 
     install(loopback_sshd, NEW)
     with loopback_sshd.session() as session:
         assert rollback(session, DIR).action == "switched"
+
+
+def test_other_version_that_is_rubble_does_not_stand_in_the_way(loopback_sshd: LoopbackSshd) -> None:
+    for bundle in (OLD, NEW):
+        install(loopback_sshd, bundle)
+    (bosco(loopback_sshd) / "versions" / NEW.digest / "manifest.entries").write_bytes(b"\xff" * 100_000)
+    with loopback_sshd.session() as session:
+        assert rollback(session, DIR).action == "switched"
+    assert_installed(loopback_sshd, OLD)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_login_node_that_does_not_tell_what_a_version_holds_is_an_error(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = OLD.digest
+    check = VersionCheck(digest, True, 1, ())
+    report = VerifyReport("a", None, digest, (digest,), (check,) * times, ())
+    monkeypatch.setattr(rollback_module, "verify", lambda *_: report)
+    session = cast(SshSession, SimpleNamespace(label="site x: a@b:22"))
+    with pytest.raises(RemoteError, match="does not say what version"):
+        rollback(session, DIR)
 
 
 def test_nothing_to_go_back_to_is_said(loopback_sshd: LoopbackSshd) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import socket
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from glideinwms_bosco.errors import AuthenticationError, RemoteError, ThrottledError
+from glideinwms_bosco.remote import throttle_state
 from glideinwms_bosco.remote.connection import Connection, Endpoint
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.remote.throttle import MAX_REFUSED_LOGINS, Gate, Limits, Patience, Throttle
@@ -70,10 +73,10 @@ def test_rate_leaves_no_more_than_its_number_in_any_minute(limit: int, wait_s: f
 
 def test_rate_holds_over_several_commands(tmp_path: Path) -> None:
     for _ in range(2):
-        gate = make_gate(Throttle(tmp_path, Patience(login_s=1.0), clock=lambda: NOW), Limits(8, 2))
+        gate = make_gate(Throttle(tmp_path, Patience(slot_s=1.0), clock=lambda: NOW), Limits(8, 2))
         gate.enter(nothing, "site x: h")
         gate.leave()
-    gate = make_gate(Throttle(tmp_path, Patience(login_s=1.0), clock=lambda: NOW), Limits(8, 2))
+    gate = make_gate(Throttle(tmp_path, Patience(slot_s=1.0), clock=lambda: NOW), Limits(8, 2))
     with pytest.raises(ThrottledError, match=r"login\.connections_per_minute") as caught:
         gate.enter(nothing, "site x: h")
     gate.leave()
@@ -82,6 +85,65 @@ def test_rate_holds_over_several_commands(tmp_path: Path) -> None:
     gate = make_gate(Throttle(tmp_path, clock=lambda: NOW + WINDOW_S + 1), Limits(8, 2))
     gate.enter(nothing, "x")
     gate.leave()
+
+
+def test_small_rate_lets_all_accounts_of_a_host_through_one_after_the_other(tmp_path: Path) -> None:
+    """Waiting for our own rate takes nothing from the patience with the host, however many are before."""
+    now = [NOW]
+    throttle = Throttle(tmp_path, Patience(login_s=5.0), clock=lambda: now[0])
+
+    def pass_time(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    throttle.stop.wait = pass_time  # type: ignore[method-assign, assignment]
+    times = []
+    for _ in range(4):
+        gate = make_gate(throttle, Limits(8, 1))
+        gate.enter(lambda: times.append(now[0]), "x")
+        gate.leave()
+    assert times == [NOW, NOW + WINDOW_S, NOW + 2 * WINDOW_S, NOW + 3 * WINDOW_S]
+
+
+@pytest.mark.parametrize("obstacle", ["disk full", "a folder in its place"])
+def test_state_that_cannot_be_written_is_kept_in_memory(
+    obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if obstacle == "disk full":
+
+        def full(*_: object) -> bool:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(throttle_state, "write_atomic", full)
+    else:
+        (tmp_path / "login.example.org_22" / "state.json").mkdir(parents=True)
+    throttle = Throttle(tmp_path, Patience(slot_s=1.0), clock=lambda: NOW)
+    for _ in range(2):
+        gate = make_gate(throttle, Limits(8, 2))
+        gate.enter(nothing, "x")
+        gate.leave()
+    gate = make_gate(throttle, Limits(8, 2))
+    with pytest.raises(ThrottledError, match=r"login\.connections_per_minute"):
+        gate.enter(nothing, "x")
+    gate.leave()
+
+
+def test_file_system_without_locks_limits_this_command_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(tmp_path):
+            raise OSError(errno.ENOLCK, "No locks available")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    throttle = Throttle(tmp_path, Patience(slot_s=0.1))
+    first, second = make_gate(throttle, Limits(1, 60)), make_gate(throttle, Limits(1, 60))
+    first.enter(nothing, "x")
+    with pytest.raises(ThrottledError):
+        second.enter(nothing, "x")
+    first.leave()
+    second.leave()
 
 
 def hold_slot(folder: str, ready: object, end: object) -> None:

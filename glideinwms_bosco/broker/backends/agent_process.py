@@ -274,6 +274,7 @@ class KeyFileBackend:
     """
 
     certificate: Optional[Certificate] = None
+    earlier_key: Optional[PublicKey] = None
 
     def __init__(
         self, name: str, key: Optional[PublicKey], file: KeyFile, folder: Path, deadline_s: float = DEADLINE_S
@@ -296,11 +297,12 @@ class KeyFileBackend:
         """See KeyBackend."""
         await self.agent.start()
 
-    async def sign(self, data: bytes, flags: int) -> bytes:
+    async def sign(self, data: bytes, flags: int, key: Optional[PublicKey] = None) -> bytes:
         """See KeyBackend."""
-        if self.public_key is None:
+        key = key or self.public_key
+        if key is None:
             raise KeyBackendError(self.trouble)
-        return await self.agent.sign(self.public_key.blob, data, flags)
+        return await self.agent.sign(key.blob, data, flags)
 
     async def close(self) -> None:
         """See KeyBackend."""

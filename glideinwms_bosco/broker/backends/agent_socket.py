@@ -32,6 +32,7 @@ class AgentSocketBackend:
     """
 
     certificate: Optional[Certificate] = None
+    earlier_key: Optional[PublicKey] = None
 
     def __init__(self, name: str, key: Optional[PublicKey], path: Path, deadline_s: float = DEADLINE_S) -> None:
         self.trouble = f"{path}: the agent has not been asked yet"
@@ -46,11 +47,12 @@ class AgentSocketBackend:
         await self._check()
         self._task = asyncio.get_running_loop().create_task(self._keep_checking())
 
-    async def sign(self, data: bytes, flags: int) -> bytes:
+    async def sign(self, data: bytes, flags: int, key: Optional[PublicKey] = None) -> bytes:
         """See KeyBackend."""
-        if self.public_key is None:
+        key = key or self.public_key
+        if key is None:
             raise KeyBackendError(self.trouble)
-        return await self._client.sign(self.public_key.blob, data, flags)
+        return await self._client.sign(key.blob, data, flags)
 
     async def close(self) -> None:
         """See KeyBackend."""

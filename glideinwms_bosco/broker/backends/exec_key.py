@@ -5,8 +5,8 @@ The command (argv of the policy) runs in an empty private folder. It writes `key
 site certifies keys), or prints the private key. Both go into a private agent with a lifetime, and the folder is
 emptied. Whatever the command authenticates with stays on this host.
 
-A handle belongs to one public key, so the key that comes back must be the one of the policy; what may change each time
-is its certificate.
+Each time may bring another key. The one before stays in the agent until the next is fetched: a login that is under way
+when keys change has been told of the old one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from glideinwms_bosco.broker.backends.agent_client import DEADLINE_S, held_keys
+from glideinwms_bosco.broker.backends.agent_client import DEADLINE_S
 from glideinwms_bosco.broker.backends.agent_process import PrivateAgent, private_folder
 from glideinwms_bosco.broker.backends.command import run_command
 from glideinwms_bosco.broker.backends.model import choose_key
 from glideinwms_bosco.broker.backends.ssh_add import KeyFile, load_key
 from glideinwms_bosco.errors import KeyBackendError, WireError
-from glideinwms_bosco.sshwire.certificate import Certificate, parse_certificate
+from glideinwms_bosco.sshwire.certificate import Certificate, is_certificate, parse_certificate
 from glideinwms_bosco.sshwire.keys import PublicKey
 
 LOG = logging.getLogger("gwms-ssh-broker")
@@ -62,7 +62,7 @@ class ExecKeyBackend:
 
     Args:
         name: the entry, for the log.
-        key: the public key that it must give; None: the first one that it gives.
+        key: the public key that it must give; None: any.
         command: argv.
         passphrase: of the key that it gives, as in KeyFile.
         folder: private to this backend.
@@ -78,6 +78,8 @@ class ExecKeyBackend:
         deadline_s: float = DEADLINE_S,
     ) -> None:
         self.public_key = key
+        self.earlier_key: Optional[PublicKey] = None
+        self._expected = key
         self._name = name
         self._passphrase = passphrase
         self._command = tuple(command)
@@ -115,11 +117,12 @@ class ExecKeyBackend:
         delay = await self._fetch_and_load(FIRST_RETRY_S)
         self._task = asyncio.get_running_loop().create_task(self._keep(delay))
 
-    async def sign(self, data: bytes, flags: int) -> bytes:
+    async def sign(self, data: bytes, flags: int, key: Optional[PublicKey] = None) -> bytes:
         """See KeyBackend."""
-        if self.public_key is None or (self.trouble and not self.agent.trouble):
+        key = key or self.public_key
+        if key is None or (self.trouble and not self.agent.trouble):
             raise KeyBackendError(self.trouble)
-        return await self.agent.sign(self.public_key.blob, data, flags)
+        return await self.agent.sign(key.blob, data, flags)
 
     async def close(self) -> None:
         """See KeyBackend."""
@@ -132,6 +135,7 @@ class ExecKeyBackend:
     async def _agent_is_new(self, _socket: Path) -> None:
         """A new agent is empty; nothing but the command can fill it."""
         self._ends_at = 0.0
+        self.earlier_key = None
         self._trouble = "its ssh-agent was started anew and its key is being fetched"
         self._again.set()
 
@@ -146,9 +150,8 @@ class ExecKeyBackend:
         """Fetch a key and load it; return the seconds to wait before the next time."""
         try:
             fetched = await self._fetch()
-            await load_key(self.agent.socket, KeyFile(fetched.file, self._passphrase), fetched.lifetime_s)
-            self.public_key = choose_key(await held_keys(self.agent.socket), self.public_key, self._command[0])
-            self._check_certificate(fetched.certificate)
+            key = await self._load(fetched)
+            self._check_certificate(key, fetched.certificate)
         except KeyBackendError as err:
             if str(err) != self._trouble:
                 LOG.error("%s: %s", self._name, err)
@@ -160,11 +163,29 @@ class ExecKeyBackend:
             return delay_s * random.uniform(0.75, 1.0)  # noqa: S311 - spreads load, hides nothing
         finally:
             self._wipe()
+        if self.public_key is not None and key.blob != self.public_key.blob and time.time() < self._ends_at:
+            self.earlier_key = self.public_key
+        self.public_key = key
         self._trouble = ""
         self._certificate = fetched.certificate
         self._ends_at = time.time() + fetched.lifetime_s
         LOG.info("%s: key fetched, good for %d s", self._name, fetched.lifetime_s)
         return fetched.lifetime_s * RENEW_AT
+
+    async def _load(self, fetched: _Fetched) -> PublicKey:
+        """Put what was fetched into the agent, which then holds it and the key before; return the new key."""
+        agent = await self.agent.ready()
+        last = self.public_key.blob if self.public_key else b""
+        for blob, _ in await agent.identities():
+            if blob != last:
+                await agent.remove(blob)
+        self.earlier_key = None
+        await load_key(self.agent.socket, KeyFile(fetched.file, self._passphrase), fetched.lifetime_s)
+        held = await agent.identities()
+        if self._expected is None:
+            # The key that was there before and comes again is the only one.
+            held = tuple(row for row in held if row[0] != last and not is_certificate(row[0])) or held
+        return choose_key(held, self._expected, self._command[0])
 
     @property
     def _drop(self) -> Path:
@@ -213,8 +234,8 @@ class ExecKeyBackend:
         # ssh-add takes no more than an int; a certificate that never ends is fetched again tomorrow.
         return min(left_s, 86400)
 
-    def _check_certificate(self, certificate: Optional[Certificate]) -> None:
-        if certificate is None or self.public_key is None or certificate.key.blob == self.public_key.blob:
+    def _check_certificate(self, key: PublicKey, certificate: Optional[Certificate]) -> None:
+        if certificate is None or certificate.key.blob == key.blob:
             return
         message = f"{self._command[0]}: its certificate is for the key {certificate.key.fingerprint}"
-        raise KeyBackendError(message, f"it must be for {self.public_key.fingerprint}, the key that it gives")
+        raise KeyBackendError(message, f"it must be for {key.fingerprint}, the key that it gives")

@@ -21,7 +21,11 @@ class KeyBackend(Protocol):
 
     @property
     def public_key(self) -> Optional[PublicKey]:
-        """The key that it signs with; None while that is not known yet. Once known it never changes."""
+        """The key that it signs with; None while that is not known yet."""
+
+    @property
+    def earlier_key(self) -> Optional[PublicKey]:
+        """The key before, where keys change; it is still signed with for logins that are under way."""
 
     @property
     def certificate(self) -> Optional[Certificate]:
@@ -34,11 +38,12 @@ class KeyBackend(Protocol):
     async def start(self) -> None:
         """Get ready; returns after the first try, whose failure is told by `trouble` and mended in the background."""
 
-    async def sign(self, data: bytes, flags: int) -> bytes:
+    async def sign(self, data: bytes, flags: int, key: Optional[PublicKey] = None) -> bytes:
         """Sign.
 
         Args:
             flags: SSH_AGENT_RSA_SHA2_256 or _512 for an RSA key, else 0.
+            key: `public_key` or `earlier_key`; None for the first.
 
         Returns:
             An SSH signature blob.

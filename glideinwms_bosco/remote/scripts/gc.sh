@@ -21,11 +21,12 @@ bosco_gc_main() {
   BOSCO_USED=$(bosco_use_all "$BOSCO_LEASE_S" | sed '/ \(dead\|expired\) [^ ]*$/d')
   bosco_use_sweep "$BOSCO_LEASE_S"
   bosco_tree_current || :
+  bosco_tree_resolved || :
   while [ "$BOSCO_LEFT" -gt 0 ]; do
     BOSCO_LEFT=$((BOSCO_LEFT - 1))
     bosco_remote_param
     # A pilot may have come since the versions were looked at.
-    case "$BOSCO_CURRENT $BOSCO_USED" in
+    case "$BOSCO_CURRENT $BOSCO_RESOLVED $BOSCO_USED" in
       *"$BOSCO_PARAM"*)
         bosco_remote_say KEPT "$BOSCO_PARAM"
         continue

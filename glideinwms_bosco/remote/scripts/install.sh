@@ -146,7 +146,12 @@ bosco_install_repair() {
 # bosco_install_switch NAME: NAME is where a `glite` that is not ours goes.
 bosco_install_switch() {
   if bosco_install_is_foreign; then
-    bosco_remote_try write mv -T -- glite "$1"
+    if [ -L glite ]; then
+      # A copy of the link: it works until the switch replaces it. A directory cannot be replaced in one step.
+      bosco_remote_try write cp -P -- glite "$1"
+    else
+      bosco_remote_try write mv -T -- glite "$1"
+    fi
   fi
   bosco_tree_switch "$BOSCO_DIGEST"
 }

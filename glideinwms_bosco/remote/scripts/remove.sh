@@ -36,13 +36,18 @@ bosco_remove_main() {
   bosco_lock_take
   BOSCO_USED=$(bosco_use_all "$BOSCO_LEASE_S" | sed '/ \(dead\|expired\) [^ ]*$/d')
   [ "$BOSCO_HOW" = forced ] || [ -z "$BOSCO_USED" ] || bosco_remote_fail in-use "$BOSCO_USED"
-  ! bosco_tree_current || bosco_remote_try write rm -f -- glite
+  if bosco_tree_current; then
+    bosco_remote_try write rm -f -- glite
+  elif bosco_tree_resolved && [ "$BOSCO_HOW" != forced ]; then
+    bosco_remote_fail in-use "glite, which is not a link of ours, leads to version $BOSCO_RESOLVED"
+  fi
   bosco_remote_try write bosco_tree_sweep
   bosco_remote_try write bosco_remove_versions
   bosco_remote_try write bosco_remove_folders "$BOSCO_DATA"
   # The lock is the last thing: who waits for it finds the folder finished.
   rm -rf -- lock lock.d
-  rmdir -- "$PWD" 2>/dev/null || :
+  # A link to the folder is the site's or the operator's: without its target the next deploy could not be made.
+  [ -L "$HOME/$BOSCO_DIR" ] || rmdir -- "$PWD" 2>/dev/null || :
   bosco_remote_say DONE -
   bosco_remote_end 0
 }

@@ -41,6 +41,17 @@ bosco_tree_remember() {
   bosco_remote_say UNRECORDED "$1"
 }
 
+# BOSCO_RESOLVED: the version in which `glite` ends, however it is written (an absolute link, one with a slash behind).
+# 1 = it ends in none.
+bosco_tree_resolved() {
+  BOSCO_RESOLVED=
+  BOSCO_TARGET=$(readlink -f glite 2>/dev/null) || return 1
+  BOSCO_TARGET=${BOSCO_TARGET#"$(readlink -f versions)/"}
+  bosco_tree_is_digest "${BOSCO_TARGET%%/*}" || return 1
+  # shellcheck disable=SC2034
+  BOSCO_RESOLVED=${BOSCO_TARGET%%/*}
+}
+
 bosco_tree_link() {
   ln -s -- "versions/$1" "$BOSCO_LINK" || return 1
   mv -fT -- "$BOSCO_LINK" glite

@@ -39,6 +39,9 @@ bosco_use_leases() {
   for BOSCO_LEASE in leases/*@*.*@*; do
     [ -f "$BOSCO_LEASE" ] || continue
     BOSCO_NAME=${BOSCO_LEASE#leases/}
+    # What no launcher has made says nothing, and must not spoil the answer.
+    case $BOSCO_NAME in *[!A-Za-z0-9@._-]*) continue ;; esac
+    bosco_tree_is_digest "${BOSCO_NAME%%@*}" || continue
     BOSCO_NODE=${BOSCO_NAME#*@*@}
     BOSCO_PID=${BOSCO_NAME#*@}
     BOSCO_PID=${BOSCO_PID%%@*}

@@ -15,18 +15,24 @@ bosco_verify_record() {
   fi
 }
 
+# A damaged record may be one long line.
+bosco_verify_cut() {
+  cut -b 1-4000
+}
+
 # A name with a line end in it comes out as a line of another form, which ODD stands for.
 bosco_verify_version() (
   cd -- "versions/$1" || exit 0
-  bosco_verify_record . "$1"
+  bosco_verify_record . "$1" | bosco_verify_cut
   find . ! -name . -exec stat -c "FOUND $1 %f %u %n" -- {} + | sed -e "/^FOUND $1 [0-9a-f]* [0-9]* /!s/.*/ODD $1/" |
-    sed "s|^\(FOUND [^ ]* [^ ]* [^ ]*\) \./|\1 |"
-  find . -type f -exec sha256sum -- {} + 2>/dev/null | sed -n "s|^\([0-9a-f]\{64\}\) [ *]\./|SUM $1 \1 |p"
+    sed "s|^\(FOUND [^ ]* [^ ]* [^ ]*\) \./|\1 |" | bosco_verify_cut
+  find . -type f -exec sha256sum -- {} + 2>/dev/null | sed -n "s|^\([0-9a-f]\{64\}\) [ *]\./|SUM $1 \1 |p" |
+    bosco_verify_cut
   find . -type l -print | while IFS= read -r BOSCO_PATH; do
     [ -L "$BOSCO_PATH" ] || continue
     BOSCO_TARGET=$(readlink "$BOSCO_PATH")
     bosco_remote_say TARGET "$1" "${BOSCO_PATH#./}" "$(printf '%s' "$BOSCO_TARGET" | tr -s '[:cntrl:]' '?')"
-  done
+  done | bosco_verify_cut
   [ ! -r manifest.entries ] || BOSCO_TEXT=$(bosco_tree_libraries "$PWD" manifest.entries 2>&1) ||
     bosco_remote_say LIBRARY "$1" "$(printf '%s' "$BOSCO_TEXT" | tr -s '[:cntrl:]' ' ' | cut -c 1-1500)"
 )

@@ -10,6 +10,8 @@ bosco_versions_link() {
     bosco_remote_say CURRENT "$BOSCO_CURRENT"
   elif [ -e glite ] || [ -L glite ]; then
     bosco_remote_say FOREIGN glite
+    # shellcheck disable=SC2153
+    ! bosco_tree_resolved || bosco_remote_say LEADS "$BOSCO_RESOLVED"
   fi
 }
 

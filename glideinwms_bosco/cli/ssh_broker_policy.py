@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verbs of gwms-ssh-broker share: the policy, the identity, the handles, and telling a running broker."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from glideinwms_bosco.broker.backends.make import known_public_key
+from glideinwms_bosco.broker.paths import BrokerPaths, broker_paths
+from glideinwms_bosco.broker.policy import Entry, KeyedPolicy, Policy, load_policy
+from glideinwms_bosco.broker.process import tell_to_reload
+from glideinwms_bosco.broker.seen_keys import SeenKeys
+from glideinwms_bosco.cli import output
+from glideinwms_bosco.errors import EXIT_OK, UsageError
+from glideinwms_bosco.link.tls import Identity, load_identity
+from glideinwms_bosco.sshwire.keys import PublicKey
+
+PROGRAM = "gwms-ssh-broker"
+
+
+def read_policy() -> tuple[BrokerPaths, Policy]:
+    """The policy as it stands in the file.
+
+    Raises:
+        PolicyFileError: it has problems.
+    """
+    paths = broker_paths()
+    if not paths.policy.exists():
+        raise UsageError(f"{paths.policy}: there is no policy yet", f"{PROGRAM} init")
+    return paths, load_policy(paths.policy)
+
+
+def read_identity(paths: BrokerPaths) -> Identity:
+    """The broker's TLS identity.
+
+    Raises:
+        UsageError: there is none yet.
+        LinkError: it cannot be read.
+    """
+    if not paths.certificate.exists():
+        raise UsageError(f"{paths.certificate}: this broker has no identity yet", f"{PROGRAM} init")
+    return load_identity(paths.certificate, paths.key)
+
+
+def keyed_by_files(paths: BrokerPaths, policy: Policy) -> KeyedPolicy:
+    """The policy with the handles of all entries whose public key is known."""
+    known = {name: known_key(paths, entry) for name, entry in policy.entries.items()}
+    keys = {name: key for name, key in known.items() if key is not None}
+    return policy.keyed(read_identity(paths).spki_der, keys)
+
+
+def known_key(paths: BrokerPaths, entry: Entry) -> Optional[PublicKey]:
+    """The public key of an entry, if a file tells it or the broker has seen it."""
+    return known_public_key(entry.key) or SeenKeys(paths.state_dir).get(entry.name, entry.key)
+
+
+def policy_changed(paths: BrokerPaths, said: str) -> int:
+    """Say what was done, and have a running broker use it."""
+    running = tell_to_reload(paths.pid)
+    print(output.printable(f"{said}; {'the running broker uses it' if running else 'no broker runs'}"))
+    return EXIT_OK
