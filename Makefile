@@ -12,12 +12,12 @@ export PYTHONDONTWRITEBYTECODE := 1
 FILES = git ls-files --cached --others --exclude-standard
 SHELL_FILES = $(shell { $(FILES) '*.sh'; $(FILES) | xargs -r -d '\n' grep -lEm1 '^\#!(/usr/bin/env |/bin/)(ba)?sh'; } | grep -v '[.]py$$' | sort -u)
 
-.PHONY: help demo test lint unit lab lab-next bench lab-up lab-down lab-shell clean
+.PHONY: help demo test lint shell unit lab lab-next bench lab-up lab-down lab-shell clean
 
 help:
 	@echo 'make demo                a real job from a site file to a worker node, step by step (needs root)'
 	@echo 'make test                lint, unit tests and, as root, lab tests: what CI runs'
-	@echo 'make lint | unit | lab   parts of it; PYTEST_ARGS= goes to pytest'
+	@echo 'make lint | shell | unit | lab   parts of it; PYTEST_ARGS= goes to pytest'
 	@echo 'make bench               measurements, as ratios'
 	@echo 'make lab-up | lab-down   the lab: real hosts in name spaces (needs root)'
 	@echo 'make lab-shell HOST=login [USER_IN=pilot]'
@@ -25,7 +25,7 @@ help:
 demo:
 	@$(PYTHON) -m tests.lab.demo
 
-test: lint unit lab lab-next
+test: lint shell unit lab lab-next
 
 # Debian packages first: `python3 -m venv` is one of them.
 $(VENV)/.done: setup.cfg tests/bootstrap.sh
@@ -39,6 +39,11 @@ lint: $(VENV)/.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	shellcheck $(SHELL_FILES)
+
+# Pilot scripts: the libraries function by function, then whole scripts on nodes that lack things (as root).
+shell: $(VENV)/.done
+	bats tests/shell
+	$(BIN)/pytest tests/pilot $(PYTEST_ARGS)
 
 # As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
 unit: $(VENV)/.done

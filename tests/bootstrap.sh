@@ -18,6 +18,12 @@ need tcsh tcsh
 need mmdebstrap mmdebstrap
 need ip iproute2
 need patchelf patchelf
+need bats bats
+need checkbashisms devscripts
+need fusermount3 fuse3
+need squashfuse squashfuse
+need mksquashfs squashfs-tools
+need proot proot
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 [ -n "$missing" ] || exit 0

@@ -134,6 +134,10 @@ class AgentServer:
         except (OSError, EOFError):
             # The client went away or fell silent: nobody is left to tell.
             pass
+        except asyncio.CancelledError:
+            # One that does not read its answers must not hold up who closes this socket.
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
             with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any, Optional
 from glideinwms_bosco.errors import LinkError, RelayError
 from glideinwms_bosco.link.channel import LinkConnection
 from glideinwms_bosco.link.connection import Server, listen
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.messages import Answer, Deny, Offer, OfferAck, OfferResult, Request
 from glideinwms_bosco.link.tls import Identity, load_identity, make_identity
@@ -34,7 +35,6 @@ STATUS_EVERY_S = 10.0
 # Several changes at once make one write.
 STATUS_SETTLE_S = 0.05
 SSH_VERSION_S = 10.0
-_CANCEL_AGAIN_S = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -131,12 +131,10 @@ class Relay:
 
     async def stop(self) -> None:
         """Close every connection and socket, and remove the files."""
-        pending = set(self._tasks)
-        while pending:
-            # Once may not do: before Python 3.12 wait_for drops a cancellation that comes together with its event.
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -187,7 +185,7 @@ class Relay:
     async def _keep_status(self) -> None:
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), STATUS_EVERY_S)
+                await bounded(STATUS_EVERY_S, self._changed.wait())
                 await asyncio.sleep(STATUS_SETTLE_S)
             self._changed.clear()
             self._write_status()

@@ -15,6 +15,7 @@ from typing import Optional
 
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.channel import LinkConnection
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.link.deny import Denied, DenyCode
 from glideinwms_bosco.link.messages import Deny, Sign, SignOk
 from glideinwms_bosco.relay.registry import BrokerSide, Registry
@@ -90,7 +91,7 @@ class Signing:
             if left <= 0:
                 return None
             try:
-                await asyncio.wait_for(self._came.wait(), left)
+                await bounded(left, self._came.wait())
             except asyncio.TimeoutError:
                 return None
         return side.connection
@@ -126,7 +127,8 @@ class Signing:
 
     def _away(self, handle: str, side: BrokerSide) -> None:
         what = "does not answer" if side.up else "is not connected"
-        reason = f"the broker {what}; waited {self.deadline_s:g} s"
+        remedy = "the frontend's administrator looks at gwms-ssh-broker"
+        reason = f"the broker {what}; waited {self.deadline_s:g} s; {remedy}"
         self._note(handle, Denied(DenyCode.UNAVAILABLE, reason, int(self.deadline_s)))
 
     def _note(self, handle: str, denied: Denied) -> None:

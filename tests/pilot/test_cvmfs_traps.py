@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each way in which cvmfsexec, its client and its mounts were seen to lose pilots, and that ours do not."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pilot.harness import Pilot
+from tests.pilot.node import UID, Node
+
+MakeNode = Callable[..., Node]
+MakePilot = Callable[..., Pilot]
+HELLO = "/cvmfs/cms.cern.ch/hello"
+DEADLINE_S = 10.0
+TRAPPING = 'trap "echo trapped; exit 42" TERM; echo ready; while :; do sleep 0.05; done'
+
+
+@pytest.fixture(params=["userns", "fusermount"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def node(make_node: MakeNode) -> Node:
+    return make_node()
+
+
+@pytest.fixture
+def pilot(node: Node, make_pilot: MakePilot, distribution: Path, mode: str) -> Iterator[Pilot]:
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    outcome = pilot.run("cvmfs_setup")
+    assert outcome.metrics.get("mode") == mode, outcome
+    yield pilot
+    pilot.end()
+
+
+def processes(node: Node) -> list[str]:
+    """Command lines of the user's processes on the node, except those that tests start."""
+    listed = node.run(["ps", "-u", str(UID), "-o", "args="], user=0).stdout.decode().splitlines()
+    return [line for line in listed if "sleep 600" not in line]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fail when `condition` does not come true in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("rc", [0, 1, 42, 137, 255])
+def test_exit_codes_pass(pilot: Pilot, rc: int) -> None:
+    assert pilot.payload("sh", "-c", f"exit {rc}").returncode == rc
+
+
+def test_a_mebibyte_passes_unchanged_through_stdin_and_stdout(pilot: Pilot) -> None:
+    data = os.urandom(1 << 20)
+    assert pilot.payload("cat", stdin=data).stdout == data
+
+
+def test_signals_folder_arguments_and_environment_are_the_payloads_own(pilot: Pilot) -> None:
+    bare = pilot.node.run(["env"], cwd=pilot.folder, env={"A": "b c\n$(d)"}).stdout
+    inside = pilot.payload("env", A="b c\n$(d)").stdout
+    assert sorted(set(inside.split(b"\n")) - {b"PWD=" + bytes(pilot.folder)}) == sorted(bare.split(b"\n"))
+    assert pilot.payload("pwd").stdout.decode().strip() == str(pilot.folder)
+    words = ["a b", "", "*", "$HOME", "\\", "'\"", "x=y", "\n"]
+    assert pilot.payload("printf", "%s|", *words).stdout.decode() == "|".join(words) + "|"
+    status = pilot.payload("grep", "-E", "^(SigIgn|SigBlk|CapEff|Uid)", "/proc/self/status").stdout.decode()
+    assert re.findall(r"\t([0-9a-f]{16})", status) == ["0" * 16] * 3
+    assert f"Uid:\t{UID}\t{UID}" in status
+
+
+def test_no_descriptor_of_cvmfsexec_reaches_the_payload(pilot: Pilot) -> None:
+    listed = pilot.payload("sh", "-c", "ls /proc/$$/fd").stdout.split()
+    assert sorted(int(fd) for fd in listed if int(fd) < 10) == [0, 1, 2]
+    assert len(listed) <= 4  # a shell's own script descriptor
+
+
+def test_a_command_with_an_equals_sign_is_a_command(pilot: Pilot) -> None:
+    program = pilot.folder / "a=b"
+    program.write_text("#!/bin/sh\necho $1\n")
+    program.chmod(0o755)
+    assert pilot.payload(str(program), "ran").stdout == b"ran\n"
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+def test_term_runs_the_payloads_trap(pilot: Pilot, group: bool) -> None:
+    # The node's own nsenter stands between; TERM is sent from inside.
+    target = "kill -TERM -- -$pid" if group else "kill -TERM $pid"
+    script = f"setsid {pilot.run_with_cvmfs} bash -c '{TRAPPING}' >out & pid=$!; "
+    script += f"until grep -q ready out; do sleep 0.05; done; {target}; wait $pid; echo $?; cat out"
+    ended = pilot.node.run(["bash", "-c", script], cwd=pilot.folder)
+    assert ended.stdout.split() == [b"42", b"ready", b"trapped"], ended
+
+
+def test_term_to_the_pilots_group_does_not_end_the_mount(pilot: Pilot) -> None:
+    assert "cvmfsexec" in " ".join(processes(pilot.node))
+    pilot.node.run(["sh", "-c", "trap '' TERM; kill -TERM 0"])
+    assert pilot.payload("cat", HELLO).returncode == 0
+
+
+def test_everything_is_taken_down_when_the_pilot_is_killed(pilot: Pilot) -> None:
+    mounts = pilot.node.run(["cat", "/proc/self/mountinfo"]).stdout
+    pilot.end()
+    wait_until(lambda: processes(pilot.node) == [])
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+    left = pilot.node.run(["cat", "/proc/self/mountinfo"]).stdout
+    assert b"/gwms_bosco/" not in left, mounts
+    assert pilot.node.run(["ls", "/tmp/gwms-bosco-2001"]).stdout == b""
+    assert pilot.payload("true").returncode == 125
+
+
+def test_what_a_killed_pilot_and_its_holder_left_is_removed_by_the_next(
+    pilot: Pilot, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    holder = pilot.node.run(["pgrep", "-f", "gwms_bosco/cvmfs-holder"]).stdout.split()[0].decode()
+    pilot.node.run(["kill", "-9", holder])
+    pilot.end()
+    record = pilot.node.run(["ls", "/tmp/gwms-bosco-2001"]).stdout
+    assert record
+    stranger = pilot.node.run(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"]).stdout.decode().strip()
+    following = make_pilot(pilot.node, "next", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    outcome = following.run("cvmfs_setup")
+    assert "removed what the killed pilot" in outcome.stdout
+    assert following.payload("cat", HELLO).returncode == 0
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+    mounts = pilot.node.run(["cat", "/proc/self/mountinfo"]).stdout.decode()
+    assert str(pilot.folder) + "/" not in mounts
+    assert pilot.node.run(["kill", "-0", stranger]).returncode == 0
+    following.end()
+
+
+def test_two_pilots_on_a_node_do_not_touch_each_other(
+    pilot: Pilot, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    second = make_pilot(pilot.node, "second", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    assert second.run("cvmfs_setup").metrics["mode"] == mode
+    assert pilot.payload("cat", HELLO, "/etc/hostname").returncode == 0
+    assert pilot.published()["GWMS_BOSCO_CVMFS_CACHE"] != second.published()["GWMS_BOSCO_CVMFS_CACHE"]
+    pilot.end()
+    wait_until(lambda: not (pilot.folder / "gwms_bosco" / "cvmfs").exists())
+    assert second.payload("cat", HELLO).returncode == 0
+    second.end()
+
+
+def test_the_distribution_is_shared_and_not_written(pilot: Pilot, distribution: Path) -> None:
+    place = pilot.folder / "gwms_bosco" / "cvmfs"
+    assert (place / "dist" / "usr").readlink() == distribution / "dist" / "usr"
+    assert not (distribution / "mnt").exists()
+    assert not list((distribution / "dist").glob("var/**/*"))
+
+
+def test_the_stop_word_ends_it(pilot: Pilot) -> None:
+    pilot.node.run(["sh", "-c", f"echo stop >{pilot.folder}/gwms_bosco/cvmfs/control"])
+    wait_until(lambda: processes(pilot.node) == [])
+
+
+def settings(pilot: Pilot) -> str:
+    return (pilot.folder / "gwms_bosco" / "cvmfs" / "dist" / "var" / "run" / "cvmfs" / "config.cms.cern.ch").read_text()
+
+
+def test_settings_survive_a_missing_newline_and_relocation(
+    node: Node, make_pilot: MakePilot, distribution: Path
+) -> None:
+    node.run(["mkdir", "-m", "1777", "/var/tmp/gwms-bosco-test"], user=0)
+    try:
+        pilot = make_pilot(
+            node,
+            GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution),
+            GWMS_BOSCO_CVMFS_RUNGS="userns",
+            GWMS_BOSCO_CVMFS_CACHE="local:/var/tmp/gwms-bosco-test",
+            GWMS_BOSCO_CVMFS_PROXY="http://a:3128|http://b:3128;DIRECT",
+            GWMS_BOSCO_CVMFS_QUOTA_MB="1000",
+        )
+        assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+        lines = settings(pilot).splitlines()
+        assert "CVMFS_HTTP_PROXY=DIRECT" in lines
+        assert 'CVMFS_HTTP_PROXY="http://a:3128|http://b:3128;DIRECT"' in lines
+        cache = next(line for line in lines if line.startswith("CVMFS_CACHE_BASE="))
+        assert cache.startswith("CVMFS_CACHE_BASE=//var/tmp/gwms-bosco-test/gwms-bosco-cache-")
+        pilot.end()
+        wait_until(lambda: node.run(["ls", "/var/tmp/gwms-bosco-test"]).stdout == b"")
+    finally:
+        node.run(["rm", "-rf", "/var/tmp/gwms-bosco-test"], user=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("no-proxy", "proxy auto-discovery failed"), ("silent", "no answer in time")],
+)
+def test_a_client_that_fails_or_hangs_is_given_up_with_its_reason(
+    node: Node, make_pilot: MakePilot, distribution: Path, fault: str, reason: str, mode: str
+) -> None:
+    with (distribution / "dist" / "etc" / "cvmfs" / "default.conf").open("a") as config:
+        config.write(f"STANDIN_FAULT={fault}\n")
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    start = time.monotonic()
+    outcome = pilot.run("cvmfs_setup")
+    assert time.monotonic() - start < 20
+    assert (outcome.rc, outcome.status) == (1, "ERROR")
+    assert reason in outcome.detail
+    wait_until(lambda: processes(node) == [])
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+
+
+def test_a_second_repository_that_fails_is_not_half_a_success(
+    node: Node, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    pilot = make_pilot(
+        node,
+        GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution),
+        GWMS_BOSCO_CVMFS_RUNGS=mode,
+        GWMS_BOSCO_CVMFS_REPOS="cms.cern.ch,nosuch.cern.ch",
+    )
+    outcome = pilot.run("cvmfs_setup")
+    assert "file catalog failure" in outcome.detail
+    wait_until(lambda: processes(node) == [])
+    assert b"/gwms_bosco/" not in node.run(["cat", "/proc/self/mountinfo"]).stdout
+
+
+def test_a_folder_with_white_space_is_refused_before_cvmfsexec_sees_it(
+    node: Node, make_pilot: MakePilot, distribution: Path
+) -> None:
+    pilot = make_pilot(
+        node, "with space", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS="userns,fusermount"
+    )
+    outcome = pilot.run("cvmfs_setup")
+    assert outcome.rc == 1
+    assert "white space" in outcome.detail
+
+
+def test_variables_of_an_outer_cvmfsexec_do_not_make_it_wait(
+    node: Node, make_pilot: MakePilot, distribution: Path
+) -> None:
+    env = {
+        "CVMFSEXEC_CMDFD": "12",
+        "CVMFSEXEC_WAITFIFO": "/nonexistent",
+        "CVMFSMOUNT": "x",
+        "TMPDIR": "/nonexistent dir",
+    }
+    pilot = make_pilot(node, env=env, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS="userns")
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+
+
+@pytest.mark.parametrize("key", ["RUNGS", "REPOS", "REQUIRED", "CACHE", "QUOTA_MB", "PROXY"])
+@pytest.mark.parametrize(
+    "value", ["a b", "x'y", 'x"y', "$(touch /tmp/gwms-owned)", "`touch /tmp/gwms-owned`", "a" * 65536, "<&>", "../.."]
+)
+def test_hostile_values_are_refused_by_name(node: Node, make_pilot: MakePilot, key: str, value: str) -> None:
+    pilot = make_pilot(node, **{f"GWMS_BOSCO_CVMFS_{key}": value})
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR")
+    assert f"GWMS_BOSCO_CVMFS_{key}" in outcome.detail
+    assert not Path("/tmp/gwms-owned").exists()
+
+
+def test_the_check_sees_a_client_that_stopped_answering(pilot: Pilot) -> None:
+    assert "GWMS_BOSCO_CVMFS_OK = True\n" in pilot.run("cvmfs_check", periodic=True).stdout
+    # Stopped: a read hangs. Killed: the directory is still there.
+    pilot.node.run(["pkill", "-STOP", "-u", str(UID), "squashfuse"])
+    outcome = pilot.run("cvmfs_check", periodic=True)
+    assert outcome.rc == 0
+    assert "GWMS_BOSCO_CVMFS_OK = False\n" in outcome.stdout
+    assert "no answer in time" in outcome.stdout
+    pilot.node.run(["pkill", "-KILL", "-u", str(UID), "squashfuse"])
+    assert "GWMS_BOSCO_CVMFS_OK = False\n" in pilot.run("cvmfs_check", periodic=True).stdout

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Payloads started by the composed job wrapper: with /cvmfs in place where it is added, and otherwise untouched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from tests.pilot.harness import Pilot
+from tests.pilot.job_wrapper import compose
+from tests.pilot.node import Faults, Node
+
+MakeNode = Callable[..., Node]
+MakePilot = Callable[..., Pilot]
+HELLO = "/cvmfs/cms.cern.ch/hello"
+MEBIBYTE = 1 << 20
+EXIT_CODES = (0, 1, 42, 137, 255)
+DEADLINE_S = 20.0
+# Writes a line when it is ready for the signal, and one from its trap.
+TRAPPING = 'trap "echo trapped; exit 42" TERM; echo ready; while :; do sleep 0.05; done'
+# The tools on the way may set these.
+SHELL_OWN = {"_", "SHLVL", "PWD", "OLDPWD"}
+
+
+class Job:
+    """Runs payloads of a pilot as HTCondor does: the wrapper, then the command; in a scratch folder of its own."""
+
+    def __init__(self, pilot: Pilot, wrapper: Path, job_ad: str = "") -> None:
+        self.pilot, self.wrapper = pilot, wrapper
+        self.scratch = pilot.folder / "execute" / "dir_1"
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.scratch.chmod(0o777)
+        (self.scratch / ".job.ad").write_text(job_ad)
+        self.error_file = self.scratch / ".job_wrapper_failure"
+        self.env = {
+            "_CONDOR_SCRATCH_DIR": str(self.scratch),
+            "_CONDOR_JOB_AD": str(self.scratch / ".job.ad"),
+            "_CONDOR_WRAPPER_ERROR_FILE": str(self.error_file),
+        }
+
+    def run(self, *command: str, stdin: Optional[bytes] = None, **env: str) -> subprocess.CompletedProcess[bytes]:
+        return self.pilot.node.run(
+            [str(self.wrapper), *command], cwd=self.scratch, env={**self.env, **env}, stdin=stdin, deadline_s=DEADLINE_S
+        )
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        # A session of its own, so that a signal to the group does not meet the test's own nsenter.
+        return self.pilot.node.start(["setsid", str(self.wrapper), *command], cwd=self.scratch, env=self.env)
+
+
+def check_codes_and_streams(job: Job) -> None:
+    """What every way of running a payload has to keep."""
+    for code in EXIT_CODES:
+        done = job.run("sh", "-c", f"exit {code}")
+        assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+        assert not job.error_file.exists()
+    data = os.urandom(MEBIBYTE)
+    done = job.run("cat", stdin=data)
+    assert (done.returncode, done.stdout == data, done.stderr) == (0, True, b"")
+    arguments = ["", "a  b", "it's", '"', "$(id)", "*", "a\nb", "\\"]
+    done = job.run("printf", "<%s>", *arguments)
+    assert done.stdout.decode() == "".join(f"<{argument}>" for argument in arguments)
+
+
+def check_term(job: Job, group: bool) -> None:
+    """TERM to the process HTCondor knows, alone or with its group, runs the payload's trap."""
+    with job.start("bash", "-c", TRAPPING) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        pid = payload_pid(process)
+        (os.killpg if group else os.kill)(pid, signal.SIGTERM)
+        out, _ = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out) == (42, b"trapped\n")
+
+
+def payload_pid(process: subprocess.Popen[bytes]) -> int:
+    """The process that HTCondor would know: nsenter with a PID name space forks, and its child is the job wrapper."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(children[0])
+
+
+def environment(job: Job, **env: str) -> dict[str, str]:
+    out = job.run("env", "-0", stdin=None, **env).stdout.decode()
+    pairs = dict(line.partition("=")[::2] for line in out.split("\0") if line)
+    return {name: value for name, value in pairs.items() if name not in SHELL_OWN}
+
+
+@pytest.fixture
+def userns(make_node: MakeNode, make_pilot: MakePilot, distribution: Path) -> Callable[..., Pilot]:
+    """A pilot that got /cvmfs by user name spaces."""
+
+    def make(**config: str) -> Pilot:
+        pilot = make_pilot(make_node(), GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), **config)
+        outcome = pilot.run("cvmfs_setup")
+        assert outcome.metrics.get("mode") == "userns", outcome
+        return pilot
+
+    return make
+
+
+def test_native_adds_nothing(make_node: MakeNode, make_pilot: MakePilot, repositories: Path) -> None:
+    pilot = make_pilot(make_node(Faults(native=repositories)))
+    assert pilot.run("cvmfs_setup").rc == 0
+    outcome = pilot.run("payload_setup")
+    assert (outcome.rc, outcome.status, outcome.metrics["wrapped"]) == (0, "OK", "False"), outcome
+    assert "GLIDEIN_WRAPPER_EXEC" not in pilot.config()
+    job = Job(pilot, compose(pilot))
+    assert job.run("cat", HELLO).stdout.startswith(b"hello")
+    check_codes_and_streams(job)
+
+
+def test_userns_puts_cvmfs_in_place_and_keeps_the_rest(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    job = Job(pilot, compose(pilot))
+    done = job.run("cat", HELLO)
+    assert done.stdout.startswith(b"hello"), done
+    check_codes_and_streams(job)
+    plain = Job(pilot, Path("/usr/bin/env"))
+    odd = {"ODD": "a 'b' \"c\" $(id)\nd", "EMPTY": ""}
+    assert environment(job, **odd) == environment(plain, **odd)
+    assert job.run("pwd").stdout.decode() == f"{job.scratch}\n"
+    # The node's /proc, not that of the client's PID name space.
+    assert job.run("readlink", "/proc/self").stdout.strip().isdigit()
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+def test_term_reaches_the_payload(userns: Callable[..., Pilot], group: bool) -> None:
+    pilot = userns()
+    pilot.run("payload_setup")
+    check_term(Job(pilot, compose(pilot)), group)
+
+
+@pytest.mark.parametrize(
+    ("job_ad", "found"),
+    [
+        ('Owner = "me"\n', False),
+        ("GWMS_BOSCO_WantCVMFS = true\n", True),
+        ("gwms_bosco_wantcvmfs=TRUE\n", True),
+        ("RequiresCVMFS = true\n", True),
+        ("GWMS_BOSCO_WantCVMFS = false\n", False),
+        ('Arguments = "GWMS_BOSCO_WantCVMFS = true"\n', False),
+        (f'A = "{"x" * 65536}"\n', False),
+    ],
+)
+def test_on_request_only_for_jobs_that_ask(userns: Callable[..., Pilot], job_ad: str, found: bool) -> None:
+    pilot = userns(GWMS_BOSCO_PAYLOAD_CVMFS="on-request")
+    pilot.run("payload_setup")
+    assert (Job(pilot, compose(pilot), job_ad).run("cat", HELLO).returncode == 0) is found
+
+
+def test_never_leaves_payloads_alone(userns: Callable[..., Pilot]) -> None:
+    pilot = userns(GWMS_BOSCO_PAYLOAD_CVMFS="never")
+    assert pilot.run("payload_setup").metrics["wrapped"] == "False"
+    assert Job(pilot, compose(pilot)).run("test", "-e", HELLO).returncode == 1
+
+
+def test_start_expression_keeps_asking_jobs_away_without_cvmfs(make_node: MakeNode, make_pilot: MakePilot) -> None:
+    pilot = make_pilot(make_node(), GWMS_BOSCO_CVMFS_REQUIRED="False", GLIDEIN_Entry_Start='(Owner =!= "x")')
+    for _ in range(2):
+        assert pilot.run("payload_setup").rc == 0
+    assert pilot.config()["GLIDEIN_Entry_Start"] == (
+        '((Owner =!= "x")) && (TARGET.GWMS_BOSCO_WantCVMFS =!= True) && (TARGET.RequiresCVMFS =!= True)'
+    )
+
+
+def test_payload_in_a_container_of_its_own_runs_bare(userns: Callable[..., Pilot]) -> None:
+    """glideinWMS copies the composed wrapper into the job's folder and runs it again inside the container."""
+    pilot = userns()
+    pilot.run("payload_setup")
+    job = Job(pilot, compose(pilot))
+    copy = job.scratch / ".gwms-user-job-wrapper.sh"
+    copy.write_bytes(job.wrapper.read_bytes())
+    copy.chmod(0o755)
+    inside = Job(pilot, copy)
+    done = inside.run("sh", "-c", f"test -e {HELLO} || exit 42", GWMS_SINGULARITY_REEXEC="1")
+    assert (done.returncode, done.stderr) == (42, b"")
+    assert not inside.error_file.exists()
+
+
+def test_lost_helper_is_the_wrappers_failure_and_not_the_jobs(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    pilot.run("payload_setup")
+    job = Job(pilot, compose(pilot))
+    (pilot.folder / "gwms_bosco" / "payload-exec").unlink()
+    done = job.run("true")
+    assert done.returncode != 0
+    assert b"BOSCO-PAYLOAD-01" in done.stderr
+    assert "BOSCO-PAYLOAD-01" in job.error_file.read_text()
+
+
+def test_lost_mounts_are_the_wrappers_failure_and_not_the_jobs(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    pilot.run("payload_setup")
+    job = Job(pilot, compose(pilot))
+    conf = pilot.folder / "gwms_bosco" / "cvmfs.conf"
+    conf.write_text(conf.read_text().replace("HOLDER_START=", "HOLDER_START=9"))
+    done = job.run("true")
+    assert done.returncode == 125, done
+    assert "BOSCO-PAYLOAD-02" in job.error_file.read_text()
+
+
+def test_other_fragments_around_ours_still_run(userns: Callable[..., Pilot]) -> None:
+    """One before that starts the whole wrapper again by bash, as glideinWMS's singularity wrapper does."""
+    pilot = userns()
+    pilot.run("payload_setup")
+    again = '[ -n "$BASH_VERSION" ] || exec bash "$0" "$@"\n'
+    job = Job(pilot, compose(pilot, [again], ["MARK=after; export MARK\n"]))
+    done = job.run("sh", "-c", f'echo "$MARK"; cat {HELLO}')
+    assert done.stdout.startswith(b"after\nhello"), done
+
+
+HOSTILE = (
+    "a b",
+    "'always'",
+    '"',
+    "$(touch /tmp/injected)",
+    "`touch /tmp/injected`",
+    "always;touch /tmp/injected",
+    "x" * 65536,
+)
+
+
+@pytest.mark.parametrize("key", ["GWMS_BOSCO_PAYLOAD_CVMFS", "GWMS_BOSCO_CONTAINER", "GWMS_BOSCO_DIR"])
+def test_refuses_hostile_values(make_node: MakeNode, make_pilot: MakePilot, key: str) -> None:
+    node = make_node()
+    for number, value in enumerate(HOSTILE):
+        pilot = make_pilot(node, f"pilot{number}", **{key: value})
+        outcome = pilot.run("payload_setup")
+        assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+        assert key in outcome.detail
+        assert len(outcome.detail) < 300
+        assert "GLIDEIN_WRAPPER_EXEC" not in pilot.config()
+    assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1
+
+
+def test_rest_of_a_value_behind_a_newline_is_a_key_of_its_own(make_node: MakeNode, make_pilot: MakePilot) -> None:
+    node = make_node()
+    pilot = make_pilot(node, GWMS_BOSCO_PAYLOAD_CVMFS="always\n$(touch /tmp/injected) x\n`touch /tmp/injected`")
+    assert pilot.run("payload_setup").rc == 0
+    assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1

@@ -1,0 +1,88 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+
+load node
+bats_require_minimum_version 1.5.0
+
+# helper MODE POLICY CONTAINER: install payload-exec with tools that say that they were run.
+helper() {
+    pilot_folder
+    state_folder
+    load_libraries payload
+    gwms_bosco_payload_program "$@" | gwms_bosco_state_program payload-exec
+    for name in run-with-cvmfs container-exec; do
+        printf '#!/bin/sh\necho %s\nexec "$@"\n' "$name" | gwms_bosco_state_program "$name"
+    done
+}
+
+@test "payload_adds_cvmfs: where the node has none, and policy allows it" {
+    load_libraries payload
+    for mode in userns fusermount mountrepo container parrot; do
+        gwms_bosco_payload_adds_cvmfs "$mode" always
+        gwms_bosco_payload_adds_cvmfs "$mode" on-request
+        run ! gwms_bosco_payload_adds_cvmfs "$mode" never
+    done
+    run ! gwms_bosco_payload_adds_cvmfs native always
+    run ! gwms_bosco_payload_adds_cvmfs none always
+    run ! gwms_bosco_payload_adds_cvmfs 'odd thing' always
+}
+
+@test "payload_start keeps asking jobs away only where there is no /cvmfs, and adds that once" {
+    load_libraries payload
+    [ "$(gwms_bosco_payload_start native '(A)')" = '(A)' ]
+    [ -z "$(gwms_bosco_payload_start userns '')" ]
+    first=$(gwms_bosco_payload_start none '')
+    [ "$first" = '(True) && (TARGET.GWMS_BOSCO_WantCVMFS =!= True) && (TARGET.RequiresCVMFS =!= True)' ]
+    [ "$(gwms_bosco_payload_start none "$first")" = "$first" ]
+}
+
+@test "payload_program: each way runs what it needs, in order" {
+    helper native always never
+    [ "$(gwms_bosco/payload-exec echo x)" = x ]
+    for row in 'native always payload|container-exec x' 'userns always never|run-with-cvmfs x' \
+        'userns always payload|run-with-cvmfs container-exec x' 'container always payload|run-with-cvmfs x' \
+        'userns never payload|container-exec x' 'mountrepo always payload|container-exec x' 'none always never|x'; do
+        # shellcheck disable=SC2086
+        gwms_bosco_payload_program ${row%|*} | gwms_bosco_state_program payload-exec
+        [ "$(gwms_bosco/payload-exec echo x | tr '\n' ' ')" = "${row#*|} " ]
+    done
+}
+
+@test "payload_program: the same in dash, bash and busybox sh" {
+    helper userns on-request payload
+    echo 'RequiresCVMFS = true' >ad
+    for shell in dash bash 'busybox sh'; do
+        # shellcheck disable=SC2086
+        [ "$(_CONDOR_JOB_AD=ad $shell "$PWD/gwms_bosco/payload-exec" echo x | tr '\n' ' ')" = "run-with-cvmfs container-exec x " ]
+        # shellcheck disable=SC2086
+        [ "$($shell "$PWD/gwms_bosco/payload-exec" echo x | tr '\n' ' ')" = "container-exec x " ]
+    done
+}
+
+@test "payload_program: the error file stays exactly when the payload was not reached" {
+    helper userns always never
+    export _CONDOR_WRAPPER_ERROR_FILE="$PWD/my failure"
+    run gwms_bosco/payload-exec sh -c 'exit 42'
+    [ "$status" = 42 ]
+    [ ! -e "$_CONDOR_WRAPPER_ERROR_FILE" ]
+    printf '#!/bin/sh\nexit 125\n' >gwms_bosco/run-with-cvmfs
+    run gwms_bosco/payload-exec true
+    [ "$status" = 125 ]
+    grep -q BOSCO-PAYLOAD-02 "$_CONDOR_WRAPPER_ERROR_FILE"
+    rm gwms_bosco/run-with-cvmfs
+    run gwms_bosco/payload-exec true
+    [ "$status" = 1 ]
+    grep -q BOSCO-PAYLOAD-03 "$_CONDOR_WRAPPER_ERROR_FILE"
+}
+
+@test "payload_program: arguments are not read again, and nothing is exported" {
+    helper userns always never
+    printf '#!/bin/sh\nexec "$@"\n' >gwms_bosco/run-with-cvmfs
+    export _CONDOR_WRAPPER_ERROR_FILE=$PWD/failure
+    # shellcheck disable=SC2016
+    run gwms_bosco/payload-exec printf '<%s>' '' 'a  b' '$(id)' "it's" '*' '\'
+    # shellcheck disable=SC2016
+    [ "$output" = '<><a  b><$(id)><it'"'"'s><*><\>' ]
+    env -i A=1 PATH="$PATH" "$PWD/gwms_bosco/payload-exec" env | grep -vE '^(_|PWD|SHLVL|OLDPWD)=' | sort >got
+    printf 'A=1\nPATH=%s\n' "$PATH" | cmp - got
+}

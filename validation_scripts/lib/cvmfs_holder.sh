@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The holder: one process per pilot, in a session of its own, that starts cvmfsexec, keeps a view of its mounts which
+# payloads can enter, and takes everything down when the pilot is gone, however it ended.
+#
+#   cvmfsexec -- inner      user name space 1 owns the mounts, 2 is inside it, often with a PID name space
+#   view                    a copy of those mounts in one user name space with the pilot's user id and the node's own
+#                           /proc and process numbers: what payloads enter by one nsenter
+#
+# Payloads are never children of cvmfsexec. So its ignored signals, its banner, its descriptors, its variables and its
+# exit code cannot touch them, and TERM to the pilot's group cannot touch it.
+
+# Seconds after which something that was asked to end is killed.
+GWMS_BOSCO_HOLDER_END_S=3
+
+# gwms_bosco_holder_main PLACE MODE PILOT PILOT_START SECONDS CACHE REPOSITORIES RECORD: answer `ready PID START` or
+# `failed REASON` once, on the fifo PLACE/answer; then stay until the pilot is gone or `stop` comes on PLACE/control.
+gwms_bosco_holder_main() {
+    holder_place=$1 holder_mode=$2 holder_pilot=$3 holder_pilot_start=$4 holder_cache=$6 holder_record=$8
+    holder_deadline=$((SECONDS + $5)) holder_exec='' holder_view='' holder_mnt='' holder_user='' holder_inner=''
+    local reason
+    cd "$holder_place" || exit 1
+    trap 'gwms_bosco_holder_end; exit 0' TERM INT
+    trap '' HUP PIPE
+    if reason=$(gwms_bosco_holder_refuses "$7"); then
+        gwms_bosco_holder_answer "failed $reason"
+        gwms_bosco_holder_end
+        return 1
+    fi
+    # Not in a subshell: descriptors and children must be the holder's own.
+    if gwms_bosco_holder_start "$7"; then
+        gwms_bosco_holder_answer "ready $holder_view $(gwms_bosco_limit_start "$holder_view")"
+        gwms_bosco_holder_watch
+    else
+        gwms_bosco_holder_answer "failed $holder_reason"
+    fi
+    gwms_bosco_holder_end
+}
+
+# Repositories are words of cvmfsexec's command line; nothing else may be.
+gwms_bosco_holder_refuses() {
+    local LC_ALL=C
+    [[ $1 =~ ^[a-z0-9.,_-]+$ ]] && return 1
+    echo 'a repository name is not a host-like name'
+}
+
+gwms_bosco_holder_answer() {
+    local answer
+    # Open both ways: the asker may have given up, and then nobody reads. (`1<>` would not survive `declare -f`.)
+    exec {answer}<>answer
+    printf '%s\n' "$1" >&"$answer"
+}
+
+gwms_bosco_holder_left() {
+    [[ $SECONDS -lt $holder_deadline ]]
+}
+
+gwms_bosco_holder_start() {
+    case $holder_mode in
+        mountrepo) gwms_bosco_holder_mount "$1"; return ;;
+        container) gwms_bosco_holder_instance "$1"; return ;;
+    esac
+    mkfifo -m 600 inner.control view.control || { holder_reason='cannot make a fifo'; return 1; }
+    gwms_bosco_holder_exec "$1" || return 1
+    gwms_bosco_holder_outer || return 1
+    gwms_bosco_holder_look || return 1
+}
+
+# cvmfsexec mode 1: mounts by fusermount in the node's own name space, below the place.
+gwms_bosco_holder_mount() {
+    local repository left
+    holder_view=$$
+    for repository in $(gwms_bosco_place_config_repository "$holder_place") ${1//,/ }; do
+        left=$((holder_deadline - SECONDS))
+        TMPDIR=$holder_place/tmp gwms_bosco_limit_run "$((left > 0 ? left : 1))" cvmfsexec.log ./mountrepo "$repository" && continue
+        [[ $? != 124 ]] || { holder_reason="mountrepo $repository gave no answer in time"; return 1; }
+        holder_reason=$(gwms_bosco_holder_why "$repository")
+        return 1
+    done
+}
+
+# cvmfsexec mode 4: one container instance for all payloads, since a cache shared by several containers dies with the one
+# that started its manager.
+gwms_bosco_holder_instance() {
+    local left=$((holder_deadline - SECONDS))
+    holder_view=$$
+    PATH=$holder_place/shim:$PATH
+    export SINGCVMFS_REPOSITORIES=$1 SINGCVMFS_CACHEDIR=$holder_cache SINGCVMFS_LOGDIR=$holder_place/log
+    TMPDIR=$holder_place/tmp gwms_bosco_limit_run "$left" cvmfsexec.log \
+        ./singcvmfs instance start "$(cat image)" "$(cat instance)" && return 0
+    [[ $? != 124 ]] || { holder_reason='singcvmfs gave no answer in time'; return 1; }
+    holder_reason=$(gwms_bosco_holder_why)
+    return 1
+}
+
+# Start cvmfsexec and wait for the marker that only a command inside its mounts can write: its exit code is that of the
+# client and so collides with any payload's.
+gwms_bosco_holder_exec() {
+    local -a repositories
+    local path=$PATH inner
+    IFS=, read -r -a repositories <<<"$1"
+    [[ $holder_mode != fusermount ]] || path=$holder_place/shim:$PATH
+    # shellcheck disable=SC2016 # the inner shell's
+    inner='readlink /proc/self/ns/mnt >marker.new && readlink /proc/self/ns/user >>marker.new && mv marker.new marker
+        while read -r line; do :; done'
+    # Both ends open here, the command's end read only: end of file there means that the holder is gone.
+    exec {holder_inner}<>inner.control
+    (
+        exec {holder_inner}>&-
+        # A variable of an outer cvmfsexec makes an inner one wait for ever.
+        unset CVMFSEXEC_CMDFD CVMFSEXEC_WAITFIFO CVMFSMOUNT CVMFSUMOUNT
+        PATH=$path TMPDIR=$holder_place/tmp exec ./cvmfsexec -N "${repositories[@]}" -- \
+            /bin/sh -c "cd '$holder_place' && exec <inner.control && $inner" </dev/null >cvmfsexec.log 2>&1
+    ) &
+    holder_exec=$!
+    while [[ ! -s marker ]]; do
+        if ! kill -0 "$holder_exec" 2>/dev/null; then
+            holder_reason=$(gwms_bosco_holder_why "${repositories[@]}")
+            return 1
+        fi
+        gwms_bosco_holder_left || { holder_reason='cvmfsexec gave no answer in time'; return 1; }
+        gwms_bosco_limit_pause 0.02
+    done
+    { read -r holder_mnt && read -r holder_user; } <marker
+}
+
+# The line that tells most: the client's own log, then cvmfsexec's last complaint.
+gwms_bosco_holder_why() {
+    local text repository pattern='could not|fail|denied|not permitted|cannot|error|no such|not found|no space|should be'
+    text=$(grep -Ei "$pattern" cvmfsexec.log | grep -Ev 'rm: cannot remove|^mountrepo .* failed$|line [0-9]+: cd:' | tail -n 1)
+    for repository; do
+        [[ -s log/$repository.log ]] && text+=" / $(grep -Ei "$pattern" "log/$repository.log" | tail -n 1)"
+    done
+    [[ -n $text ]] || text=$(grep -v '^CernVM-FS: ' cvmfsexec.log | tail -n 1)
+    printf '%s' "${text:-cvmfsexec ended without a word}"
+}
+
+# Find a process of ours that is in the mounts' own user name space, the outer one: the client itself.
+gwms_bosco_holder_outer() {
+    local process
+    for process in /proc/[0-9]*; do
+        [[ -O $process && $(readlink "$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] || continue
+        [[ $(readlink "$process/ns/user" 2>/dev/null) != "$holder_user" ]] || continue
+        holder_outer=${process#/proc/}
+        return 0
+    done
+    holder_reason="no process found that owns the mounts"
+    return 1
+}
+
+# gwms_bosco_holder_in USER_PID MNT_PID COMMAND...: run COMMAND in these processes' name spaces.
+gwms_bosco_holder_in() {
+    local user=$1 mnt=$2
+    shift 2
+    nsenter --preserve-credentials "--user=/proc/$user/ns/user" "--mount=/proc/$mnt/ns/mnt" "$@"
+}
+
+# Make the view: a copy of the mounts, the node's /proc back on top, then a user name space below with the pilot's ids.
+gwms_bosco_holder_look() {
+    local before look
+    exec {holder_view_control}<>view.control
+    # shellcheck disable=SC2016 # the inner shell's
+    look='read -r go && exec unshare -U -m /bin/sh -c "while read -r line; do :; done"'
+    # Not by the function: $! must be this process itself.
+    nsenter --preserve-credentials -U -m -t "$holder_outer" unshare -m /bin/sh -c "$look" \
+        <view.control >>view.log 2>&1 {holder_inner}>&- {holder_view_control}>&- &
+    holder_view=$!
+    gwms_bosco_holder_until gwms_bosco_holder_differs mnt "$holder_mnt" || return 1
+    # Of its children: it may be unshare(1) itself, which stays in the PID name space it was started in.
+    if [[ $(readlink "/proc/$holder_outer/ns/pid_for_children") != "$(readlink /proc/self/ns/pid)" ]]; then
+        # umount(8) reads /proc, which shows this process only from within its PID name space.
+        gwms_bosco_holder_in "$holder_outer" "$holder_view" "--pid=/proc/$holder_outer/ns/pid_for_children" \
+            umount -l /proc >>view.log 2>&1 || { holder_reason="cannot show the node's /proc: $(tail -n 1 view.log)"; return 1; }
+    fi
+    before=$(readlink "/proc/$holder_view/ns/user")
+    echo go >&"$holder_view_control"
+    gwms_bosco_holder_until gwms_bosco_holder_differs user "$before" || return 1
+    # From the outer name space, which has the right; ids there are 0.
+    # shellcheck disable=SC2016 # the inner shell's
+    nsenter --preserve-credentials "--user=/proc/$holder_outer/ns/user" /bin/sh -c \
+        'echo "$2 0 1" >"/proc/$1/gid_map" && echo "$3 0 1" >"/proc/$1/uid_map"' sh "$holder_view" "$(id -g)" "$(id -u)" \
+        >>view.log 2>&1 || { holder_reason="cannot map the user into the view: $(tail -n 1 view.log)"; return 1; }
+}
+
+gwms_bosco_holder_differs() {
+    local now
+    now=$(readlink "/proc/$holder_view/ns/$1" 2>/dev/null)
+    [[ -n $now && $now != "$2" && $now != "$(readlink "/proc/self/ns/$1")" ]]
+}
+
+gwms_bosco_holder_until() {
+    until "$@"; do
+        if ! kill -0 "$holder_view" 2>/dev/null; then
+            holder_reason="cannot enter the mounts: $(tail -n 1 view.log)"
+            return 1
+        fi
+        gwms_bosco_holder_left || { holder_reason='the view of the mounts was not made in time'; return 1; }
+        gwms_bosco_limit_pause 0.01
+    done
+}
+
+# Until the pilot is gone, or told to stop. The pilot is named by number and start time.
+gwms_bosco_holder_watch() {
+    local line control
+    exec {control}<>control
+    while gwms_bosco_limit_alive "$holder_pilot" "$holder_pilot_start"; do
+        if read -r -t 1 -u "$control" line && [[ $line == stop ]]; then break; fi
+    done
+}
+
+# Take down: end of file ends both commands, and with them their name spaces. What does not go is killed: everything of
+# ours in the mounts' name space, which is cvmfsexec's and the client's processes and never a payload.
+gwms_bosco_holder_end() {
+    local until=$((SECONDS + GWMS_BOSCO_HOLDER_END_S))
+    trap '' TERM INT
+    [[ -z $holder_inner ]] || exec {holder_inner}>&-
+    [[ -z ${holder_view_control-} ]] || exec {holder_view_control}>&-
+    while [[ -n $holder_exec ]] && kill -0 "$holder_exec" 2>/dev/null && [[ $SECONDS -lt $until && -n $holder_mnt ]]; do
+        gwms_bosco_limit_pause 0.05
+    done
+    if [[ $holder_mode == container ]]; then
+        gwms_bosco_limit_run "$GWMS_BOSCO_HOLDER_END_S" /dev/null singularity instance stop "$(cat instance)"
+    fi
+    gwms_bosco_holder_kill
+    gwms_bosco_place_unmount "$holder_place"
+    gwms_bosco_place_remove "$holder_place" "$holder_cache"
+    rm -f "$holder_record"
+}
+
+gwms_bosco_holder_kill() {
+    local process
+    for process in /proc/[0-9]*; do
+        [[ -O $process ]] || continue
+        process=${process#/proc/}
+        [[ $process == "$$" ]] && continue
+        if [[ -n $holder_mnt && $(readlink "/proc/$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] ||
+            gwms_bosco_holder_descends "$process"; then
+            kill -9 "$process" 2>/dev/null
+        fi
+    done
+}
+
+# Started by cvmfsexec here and not yet, or no longer, in its name space: told by its own private TMPDIR.
+gwms_bosco_holder_descends() {
+    grep -qsF "TMPDIR=$holder_place/tmp" "/proc/$1/environ"
+}
