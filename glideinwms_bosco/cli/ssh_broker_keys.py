@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.broker import admin
-from glideinwms_bosco.broker.authorized import ca_line, key_line, without_addresses
+from glideinwms_bosco.broker.authorized import ca_lines, key_lines, without_addresses
 from glideinwms_bosco.broker.backends.make import known_public_key
 from glideinwms_bosco.broker.learn import accepted, propose, scan
 from glideinwms_bosco.broker.opened import close_entry, open_entry, parse_duration, read_opened
@@ -42,6 +42,16 @@ def add_commands(verbs: Any) -> None:
     add.add_argument("--host", required=True, metavar="HOST[:PORT]", help="login node; more of them later: learn")
     add.add_argument("--accept", action="append", default=[], metavar="SHA256:...", help="host key that you compared")
     add.add_argument("--factory", action="append", default=[], metavar="NAME", help="factory that may ask; repeat it")
+    add.add_argument(
+        "--via",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="behind a jump host: its address as the host sees it",
+    )
+    add.add_argument(
+        "--jump-to", action="append", default=[], metavar="HOST:PORT", help="the host is the jump host for this one"
+    )
     add.add_argument("--maintain", action="store_true", help="with a second handle for deploy and probe")
     add.add_argument("--gate", metavar="DIR", help="bosco_dir at the site whose gate the key is confined to")
     add.add_argument("--unproven", action="store_true", help="sign without proof of the destination")
@@ -136,6 +146,8 @@ def _add(args: argparse.Namespace) -> int:
             "name": host.lower(),
             **({} if port == DEFAULT_SSH_PORT else {"port": port}),
             "keys": [key.authorized for key in accepted(proposal, args.accept)],
+            **({"via": args.via} if args.via else {}),
+            **({"jump_to": args.jump_to} if args.jump_to else {}),
         }
     ]
     admin.add_key(paths.policy, args.name, block)
@@ -208,7 +220,8 @@ def _show(args: argparse.Namespace) -> int:
         words = ", ".join(map(str, value)) if isinstance(value, list) else value
         if isinstance(value, dict):
             words = ", ".join(f"{purpose} {handle}" for purpose, handle in value.items()) or "not known here"
-        print(output.printable(f"{name:<16} {words if words is not None else '-'}"))
+        for line in str(words if words is not None else "-").split("\n"):
+            print(output.printable(f"{name:<16} {line}"))
     for factory in without_addresses(policy, entry):
         print(f"note: no from= in the line: the addresses of {factory} are not known (factory add --source-address)")
     return EXIT_OK
@@ -217,9 +230,9 @@ def _show(args: argparse.Namespace) -> int:
 def _authorized(paths: BrokerPaths, keyed: KeyedPolicy, entry: Entry) -> Optional[str]:
     if entry.cert is not None:
         ca = known_public_key(entry.cert.ca)
-        return ca_line(keyed.policy, entry, ca) if ca else None
+        return "\n".join(ca_lines(keyed.policy, entry, ca)) if ca else None
     key = known_key(paths, entry)
-    return key_line(keyed.policy, entry, key) if key else None
+    return "\n".join(key_lines(keyed.policy, entry, key)) if key else None
 
 
 def _enable(args: argparse.Namespace) -> int:

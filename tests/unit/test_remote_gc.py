@@ -105,6 +105,23 @@ def test_file_that_is_no_lease_says_nothing_and_stays(loopback_sshd: LoopbackSsh
     assert (bosco(loopback_sshd) / "leases" / name).exists()
 
 
+def test_clock_that_is_far_off_takes_no_version_from_another_node(loopback_sshd: LoopbackSshd, tmp_path: Path) -> None:
+    """The asked node believes it is 400 days later; the lease of a gahp on another one was made now."""
+    install_all(loopback_sshd)
+    lease(loopback_sshd, BUNDLES[0].digest, 7, "login7")
+    lease(loopback_sshd, BUNDLES[1].digest, 7, "login7", age_s=2 * LEASE_S)
+    (tmp_path / "date").write_text('#!/bin/sh\nexec /bin/date -d "+400 days" "$@"\n')
+    (tmp_path / "date").chmod(0o755)
+    loopback_sshd.stop()
+    loopback_sshd.extra.append("PermitUserEnvironment yes")
+    keys = loopback_sshd.directory / "authorized_keys"
+    keys.write_text(f'environment="PATH={tmp_path}:{os.environ["PATH"]}" {keys.read_text()}')
+    loopback_sshd.start()
+    report = sweep(loopback_sshd)
+    assert there(loopback_sshd) == {0, 3, 4}
+    assert report.kept[BUNDLES[0].digest] == "in use"
+
+
 def test_leftovers_go_whatever_their_age(loopback_sshd: LoopbackSshd) -> None:
     install(loopback_sshd, BUNDLES[0])
     top = bosco(loopback_sshd)

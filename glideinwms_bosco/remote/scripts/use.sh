@@ -34,7 +34,12 @@ bosco_use_processes() {
 # bosco_use_leases SECONDS: `LEASE digest pid node age state file`; state is live or dead on this node, assumed or (older
 # than SECONDS) expired on another.
 bosco_use_leases() {
-  BOSCO_NOW=$(date +%s)
+  # This node's clock may be far off. Under the lock the lock file, written a moment ago, has the time of the file system,
+  # which the leases have too.
+  BOSCO_NOW=
+  [ -z "${BOSCO_FLOCKED:-}" ] || BOSCO_NOW=$(stat -c %Y -- lock 2>/dev/null) || :
+  [ -z "${BOSCO_LOCKED:-}" ] || BOSCO_NOW=$(stat -c %Y -- lock.d/holder 2>/dev/null) || :
+  [ -n "$BOSCO_NOW" ] || BOSCO_NOW=$(date +%s)
   BOSCO_HERE=$(cat /proc/sys/kernel/hostname 2>/dev/null || uname -n)
   for BOSCO_LEASE in leases/*@*.*@*; do
     [ -f "$BOSCO_LEASE" ] || continue
