@@ -23,13 +23,14 @@ def places_with(lab: Lab, host: str, patterns: Sequence[bytes]) -> list[str]:
 
 def processes(lab: Lab, host: str) -> list[int]:
     """Every process of a host, as the machine numbers them."""
-    space = os.readlink(f"/proc/{lab.host(host).pid1().pid}/ns/pid")
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _space(pid) == space]
+    space = _space(lab.host(host).pid1().pid)
+    numbers = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return [pid for pid in numbers if _space(pid) == space]
 
 
 def _space(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return ""
 

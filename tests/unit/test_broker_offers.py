@@ -50,7 +50,9 @@ def test_a_thousand_handles_fit_and_no_more_than_a_relay_takes(
     items = offer_items(_keyed(MAX_OFFERED + 1), "fact", certified, 0.0)
     assert len(items) == MAX_OFFERED
     assert f"left out: e{MAX_OFFERED} (submit)" in caplog.text
-    assert len(parse(Offer.TYPE, 1, Offer(1, items).body()).items) == MAX_OFFERED
+    parsed = parse(Offer.TYPE, 1, Offer(1, items).body())
+    assert isinstance(parsed, Offer)
+    assert len(parsed.items) == MAX_OFFERED
     with pytest.raises(WireError, match=f"{MAX_OFFERED + 1} handles"):
         parse(Offer.TYPE, 1, Offer(1, (*items, items[0])).body())
 

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 import pytest
 
-from glideinwms_bosco.broker.authorized import ca_line
+from glideinwms_bosco.broker.authorized import ca_lines
 from glideinwms_bosco.broker.backends.exec_key import ExecKeyBackend
 from glideinwms_bosco.broker.policy import load_policy
 from glideinwms_bosco.broker.service import Broker
@@ -81,13 +81,13 @@ async def _pair(world: BrokerWorld) -> AsyncIterator[Pair]:
 
 
 def _add(world: BrokerWorld, sshd: LoopbackSshd, key: Optional[dict[str, Any]] = None, **more: Any) -> None:
-    world.add_key(
-        "site",
-        user=sshd.user,
-        hosts=[{"name": "127.0.0.1", "port": sshd.port, "keys": [sshd.host_key]}],
+    fields: dict[str, Any] = {
+        "user": sshd.user,
+        "hosts": [{"name": "127.0.0.1", "port": sshd.port, "keys": [sshd.host_key]}],
         **({"key": key} if key else {}),
         **more,
-    )
+    }
+    world.add_key("site", **fields)
 
 
 def _fetching(world: BrokerWorld, sshd: LoopbackSshd, after: str) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_sshd_that_trusts_a_ca_takes_the_brokers_certificate_and_not_the_bare_ke
     async def run() -> None:
         async with _pair(world) as pair:
             policy = load_policy(world.paths.policy)
-            line = ca_line(policy, policy.entries["site"], ca)
+            (line,) = ca_lines(policy, policy.entries["site"], ca)
             (loopback_sshd.directory / "authorized_keys").write_text(f"{line}\n")
             await until(lambda: pair.file("-cert.pub").exists())
             status, output = await pair.login(loopback_sshd)
