@@ -12,13 +12,13 @@ from typing import Any, Optional, Union
 
 from glideinwms_bosco.broker.audit_record import deny_record, sign_record
 from glideinwms_bosco.broker.certified import Certified
-from glideinwms_bosco.broker.deadline import within
 from glideinwms_bosco.broker.decision import Allowed, decide
 from glideinwms_bosco.broker.keyring import KeyRing
 from glideinwms_bosco.broker.memory import SessionMemory
 from glideinwms_bosco.broker.policy_model import Handle, KeyedPolicy
 from glideinwms_bosco.broker.rate import RateLimits, RefusalLines
 from glideinwms_bosco.errors import AuditError, KeyBackendError
+from glideinwms_bosco.link.deadline import within
 from glideinwms_bosco.link.deny import Denied, DenyCode
 from glideinwms_bosco.link.messages import Deny, Sign, SignOk
 from glideinwms_bosco.sshwire.handle import MAINTAIN

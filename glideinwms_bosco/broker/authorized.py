@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import resources
 
-from glideinwms_bosco.broker.policy_model import Entry, Policy
+from glideinwms_bosco.broker.policy_model import Entry, Factory, Host, Policy
 from glideinwms_bosco.errors import BrokerError
 from glideinwms_bosco.sshwire.keys import PublicKey
 
@@ -20,6 +20,10 @@ GATE_PLACE = f"~/bin/{GATE}"
 # condor_ft-gahp needs -R from the loopback interface, and nothing else; tried with a real job.
 # Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT.
 _FORWARDING = ("port-forwarding", 'permitopen="127.0.0.1:1"', 'permitlisten="localhost:*"')
+# `none` is for sshd_config only. No account listens on port 1.
+NO_COMMAND = "false"
+"""On a jump host nothing is run; `ssh -W` runs nothing."""
+_NO_LISTENING = 'permitlisten="localhost:1"'
 
 
 def gate_script() -> bytes:
@@ -27,18 +31,13 @@ def gate_script() -> bytes:
     return (resources.files("glideinwms_bosco.broker") / "files" / GATE).read_bytes()
 
 
-def key_line(policy: Policy, entry: Entry, key: PublicKey) -> str:
-    """The line, without newline, for an entry's key."""
-    options = ["restrict"]
-    if entry.submit:
-        options += _FORWARDING
-    if entry.gate is not None:
-        options.append(f'command="{GATE_PLACE} {entry.gate}"')
-    return " ".join([",".join([*options, *_from(policy, entry)]), key.authorized, _comment(entry)])
+def key_lines(policy: Policy, entry: Entry, key: PublicKey) -> tuple[str, ...]:
+    """The lines, without newline, for an entry's key: one, or one for each kind of host that it logs in to."""
+    return _lines(policy, entry, key, ())
 
 
-def ca_line(policy: Policy, entry: Entry, ca: PublicKey) -> str:
-    """The line, without newline, that lets the entry's certificates in instead of its key.
+def ca_lines(policy: Policy, entry: Entry, ca: PublicKey) -> tuple[str, ...]:
+    """The lines, without newline, that let the entry's certificates in instead of its key.
 
     The principals stand here too: otherwise whoever has the CA's key could name any.
 
@@ -47,25 +46,61 @@ def ca_line(policy: Policy, entry: Entry, ca: PublicKey) -> str:
     """
     if entry.cert is None:
         raise BrokerError(f"{entry.name} has no certificates", "set cert.mode in the policy")
-    options = ["restrict", *_FORWARDING, "cert-authority", f'principals="{",".join(entry.cert.principals)}"']
     # sshd refuses a login whose certificate and line force commands that are not the same text.
-    if entry.gate is not None and entry.cert.force_command is None:
-        options.append(f'command="{GATE_PLACE} {entry.gate}"')
-    return " ".join([",".join([*options, *_from(policy, entry)]), ca.authorized, _comment(entry)])
+    forced = entry.cert.force_command is not None
+    own = ("cert-authority", f'principals="{",".join(entry.cert.principals)}"')
+    return _lines(policy, entry, ca, own, forced_already=forced)
+
+
+def login_addresses(entry: Entry, factory: Factory) -> tuple[str, ...]:
+    """Networks that the hosts of an entry see a factory's logins come from."""
+    found = [address for host in entry.hosts for address in host.via or factory.source_addresses]
+    return tuple(dict.fromkeys(found))
 
 
 def without_addresses(policy: Policy, entry: Entry) -> tuple[str, ...]:
     """Factories of an entry whose addresses are not known, so that its line has no `from=`."""
+    if entry.hosts and all(host.via for host in entry.hosts):
+        return ()
     return tuple(name for name in entry.factories if not policy.factories[name].source_addresses)
 
 
-def _from(policy: Policy, entry: Entry) -> Iterable[str]:
-    # With one factory's addresses missing, `from=` would lock that factory out.
-    if not entry.factories or without_addresses(policy, entry):
+def _lines(
+    policy: Policy, entry: Entry, key: PublicKey, own: tuple[str, ...], forced_already: bool = False
+) -> tuple[str, ...]:
+    """Hosts that need the same options share a line.
+
+    Args:
+        own: more options.
+        forced_already: the certificate forces a command.
+    """
+    gate = entry.gate
+    hosts_of: dict[str, list[str]] = {}
+    for host in entry.hosts:
+        forced = NO_COMMAND if host.jump_to else f"{GATE_PLACE} {gate}" if gate is not None else None
+        command = (f'command="{forced}"',) if forced is not None and not forced_already else ()
+        options = ["restrict", *_forwarding(entry, host), *own, *command, *_from(policy, entry, host)]
+        hosts_of.setdefault(",".join(options), []).append(host.name)
+    comment = f"gwms-ssh-broker:{entry.name}:{'+'.join(entry.purposes)}"
+    return tuple(
+        f"{options} {key.authorized} {comment}{':' + ','.join(names) if len(hosts_of) > 1 else ''}"
+        for options, names in hosts_of.items()
+    )
+
+
+def _forwarding(entry: Entry, host: Host) -> Iterable[str]:
+    if host.jump_to:
+        # What `ssh -J` asks of a jump host (ssh -W), and no job.
+        return ("port-forwarding", *(f'permitopen="{target}"' for target in host.jump_to), _NO_LISTENING)
+    return _FORWARDING if entry.submit else ()
+
+
+def _from(policy: Policy, entry: Entry, host: Host) -> Iterable[str]:
+    if not entry.factories:
         return ()
-    addresses = [address for name in entry.factories for address in policy.factories[name].source_addresses]
-    return (f'from="{",".join(dict.fromkeys(addresses))}"',)
-
-
-def _comment(entry: Entry) -> str:
-    return f"gwms-ssh-broker:{entry.name}:{'+'.join(entry.purposes)}"
+    addresses = list(host.via)
+    if not addresses:
+        known = [policy.factories[name].source_addresses for name in entry.factories]
+        # With one factory's addresses missing, `from=` would lock that factory out.
+        addresses = [address for each in known for address in each] if all(known) else []
+    return (f'from="{",".join(dict.fromkeys(addresses))}"',) if addresses else ()

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from glideinwms_bosco.broker.authorized import login_addresses
 from glideinwms_bosco.broker.certificates import CertificateMaker, CertificateTerms, IssuedCertificates, SerialNumbers
 from glideinwms_bosco.broker.keyring import KeyRing
 from glideinwms_bosco.broker.policy_model import CertificatePolicy, Factory, Handle, KeyedPolicy
 from glideinwms_bosco.errors import KeyBackendError
 from glideinwms_bosco.sshwire.certificate import Certificate
-from glideinwms_bosco.sshwire.keys import PublicKey
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
@@ -38,6 +38,7 @@ class Certified:
         self._issued = IssuedCertificates()
         self._offered: dict[tuple[str, str], Certificate] = {}
         self._not_before: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[str, str], str] = {}
 
     def by_handle(self) -> Mapping[str, Sequence[Certificate]]:
         """Certificates that may stand in a request."""
@@ -89,7 +90,8 @@ class Certified:
         fits = last is not None and last.key.blob == handle.public_key.blob
         if last is not None and fits and now < last.valid_before - policy.ttl_s * (1 - RENEW_AT):
             return False
-        if now < self._not_before.get(slot, 0.0):
+        # While its key is being loaded, a CA is neither in trouble nor ready: at the next look it may be either.
+        if now < self._not_before.get(slot, 0.0) or self._ring.is_starting(policy.ca):
             return False
         certificate = await self._certify(handle, factory, policy, now)
         return certificate is not None and self._use(handle, factory.name, certificate, now)
@@ -106,25 +108,27 @@ class Certified:
         self, handle: Handle, factory: Factory, policy: CertificatePolicy, now: float
     ) -> Optional[Certificate]:
         slot = (handle.handle, factory.name)
+        ca = self._ring.backend(policy.ca)
+        if ca is None or ca.public_key is None or ca.trouble:
+            # No delay: the CA is there as soon as its key is.
+            self._say(handle, slot, f"its CA: {ca.trouble if ca else 'there is no backend'}")
+            return None
+        maker = CertificateMaker(self._folder, ca.agent_socket, ca.public_key, self._serials)
+        addresses = login_addresses(handle.entry, factory) if policy.source_address else ()
+        terms = CertificateTerms(policy.principals, policy.ttl_s, policy.force_command, addresses)
+        key_id = f"gwms:{handle.entry.name}:{handle.purpose}:{factory.name}"
         try:
-            certificate = await self._make(handle, factory, policy, handle.public_key)
+            certificate = await maker.certify(handle.public_key, terms, key_id)
         except KeyBackendError as err:
-            if slot not in self._not_before:
-                LOG.error("%s: %s", handle.entry.name, err)
+            self._say(handle, slot, str(err))
             self._not_before[slot] = now + RETRY_S
             return None
         self._not_before.pop(slot, None)
+        self._said.pop(slot, None)
         return certificate
 
-    async def _make(self, handle: Handle, factory: Factory, policy: CertificatePolicy, key: PublicKey) -> Certificate:
-        backend = self._ring.backend(policy.ca)
-        if backend is None or backend.public_key is None or backend.trouble:
-            raise KeyBackendError(f"its CA: {backend.trouble if backend else 'there is no backend'}")
-        maker = CertificateMaker(self._folder, backend.agent_socket, backend.public_key, self._serials)
-        terms = CertificateTerms(
-            policy.principals,
-            policy.ttl_s,
-            policy.force_command,
-            factory.source_addresses if policy.source_address else (),
-        )
-        return await maker.certify(key, terms, f"gwms:{handle.entry.name}:{handle.purpose}:{factory.name}")
+    def _say(self, handle: Handle, slot: tuple[str, str], trouble: str) -> None:
+        """Log what is wrong with a CA, once."""
+        if self._said.get(slot) != trouble:
+            LOG.error("%s: %s", handle.entry.name, trouble)
+            self._said[slot] = trouble

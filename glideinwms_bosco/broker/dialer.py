@@ -16,12 +16,17 @@ from glideinwms_bosco.broker.policy_model import Factory
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.backoff import LONGEST_S, Backoff
 from glideinwms_bosco.link.connection import LinkConnection, dial
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.link.messages import Deny, Offer, OfferAck, OfferItem, Sign, SignOk
 from glideinwms_bosco.link.tls import Identity
 
 LOG = logging.getLogger("gwms-ssh-broker")
 
 OFFER_DEADLINE_S = 30.0
+CLOSE_S = 3.0
+"""For the last words on a connection."""
+QUICK_RETURNS = 10
+"""So many links in a row may end within a minute and be dialled again at once; a relay is restarted that often, say."""
 
 Answer = Callable[[Asker, Sign], Awaitable[Union[SignOk, Deny]]]
 Items = Callable[[str, bool], tuple[OfferItem, ...]]
@@ -71,6 +76,7 @@ class Dialer:
         self._items = items
         self._changed = changed
         self._offer_again = asyncio.Event()
+        self._offer_taken = False
         self._generation = 0
 
     def offer_again(self) -> None:
@@ -81,8 +87,10 @@ class Dialer:
         """Connect, offer, answer; again with growing delays whenever the connection ends. Until cancelled."""
         backoff = Backoff()
         loop = asyncio.get_running_loop()
+        quick_returns = 0
         while True:
             began = loop.time()
+            self._offer_taken = False
             try:
                 connection = await dial(
                     self._factory.relay_host,
@@ -95,7 +103,9 @@ class Dialer:
                 self._is_down(str(err))
             else:
                 await self._use(connection)
-            if loop.time() - began > LONGEST_S:
+            quick_returns = 0 if loop.time() - began > LONGEST_S else quick_returns + self._offer_taken
+            if self._offer_taken and quick_returns <= QUICK_RETURNS:
+                # The relay was good and went away: it is restarted. One that takes each link and drops it is not good.
                 backoff.reset()
             await asyncio.sleep(backoff.next_delay_s())
 
@@ -121,7 +131,7 @@ class Dialer:
             connection.close("the broker stops")
             # The relay should read why; but not for longer than a stop may take.
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(connection.wait_closed(), 3)
+                await bounded(CLOSE_S, connection.wait_closed())
 
     async def _keep_offering(self, connection: LinkConnection) -> None:
         last: Optional[tuple[OfferItem, ...]] = None
@@ -143,6 +153,7 @@ class Dialer:
             connection.close("the offer was not answered")
             return False
         if isinstance(ack, OfferAck):
+            self._offer_taken = True
             names = {item.handle: item.comment for item in items}
             refused = {result.handle: result.reason or f"code {result.code}" for result in ack.results if result.code}
             for handle in refused.keys() - self.state.refused.keys():

@@ -38,10 +38,16 @@ class KeyRing:
         self._backends: dict[KeySource, KeyBackend] = {}
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._first_tries: dict[KeySource, asyncio.Task[None]] = {}
 
     def backend(self, source: KeySource) -> Optional[KeyBackend]:
         """The backend of a key; None when it is not (or not any more) in use."""
         return self._backends.get(source)
+
+    def is_starting(self, source: KeySource) -> bool:
+        """Whether the backend of a key is still at its first try, so that its trouble means nothing yet."""
+        first = self._first_tries.get(source)
+        return first is not None and not first.done()
 
     def public_keys(self, policy: Policy) -> dict[str, PublicKey]:
         """Entry name -> public key, of entries whose key is known, in the order of the policy.
@@ -90,6 +96,7 @@ class KeyRing:
         wanted = _sources(policy)
         for source, backend in list(self._backends.items()):
             if source not in wanted or (backend.trouble and not self.starting):
+                self._first_tries.pop(source, None)
                 self._begin(self._backends.pop(source).close())
         for source, name in wanted.items():
             if source in self._backends:
@@ -101,7 +108,7 @@ class KeyRing:
                 LOG.error("%s", err)
                 continue
             self._backends[source] = backend
-            self._begin(backend.start())
+            self._first_tries[source] = self._begin(backend.start())
 
     async def close(self) -> None:
         """End all backends."""
@@ -119,10 +126,11 @@ class KeyRing:
                 known[name] = key
         return known
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import stat
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import cache
@@ -62,12 +63,12 @@ _UNIQUE_FIELDS = ("file", "public")
 
 
 def load_policy(path: Path) -> Policy:
-    """Read a policy file.
+    """Read a policy file, which must be root's or our own, and nobody else's to write.
 
     Raises:
         PolicyFileError: with all problems of the file.
     """
-    return parse_policy(JsonSource.read(path, PolicyFileError))
+    return parse_policy(JsonSource.read(path, PolicyFileError, stat.S_IWGRP | stat.S_IWOTH, ours=True))
 
 
 @cache
@@ -126,11 +127,14 @@ class _Checks:
             other = pins.setdefault(pin, name)
             if other != name:
                 self._report((*path, "spki", i), f"is also the pin of {other}", "one TLS key, one factory")
-        for i, address in enumerate(block.get("source_addresses", ())):
+        self._networks((*path, "source_addresses"), block)
+
+    def _networks(self, path: PathKey, block: Mapping[str, Any]) -> None:
+        for i, address in enumerate(block.get(str(path[-1]), ())):
             try:
                 ipaddress.ip_network(address)
             except ValueError as err:
-                self._report((*path, "source_addresses", i), f"is no network: {err}", "write 192.0.2.10/32")
+                self._report((*path, i), f"is no network: {err}", "write 192.0.2.10/32")
 
     def _entry(self, path: PathKey, block: Mapping[str, Any]) -> None:
         self._key(("key",), path, block["key"])
@@ -160,6 +164,10 @@ class _Checks:
         for field in ("keys", "cas"):
             for i, text in enumerate(host.get(field, ())):
                 self._public((*path, field, i), text)
+        self._networks((*path, "via"), host)
+        for i, target in enumerate(host.get("jump_to", ())):
+            if int(target.rpartition(":")[2]) > MAX_PORT:
+                self._report((*path, "jump_to", i), f"the port is above {MAX_PORT}")
 
     def _key(self, field: PathKey, base: PathKey, key: Mapping[str, Any]) -> None:
         path = (*base, *field)
@@ -244,7 +252,9 @@ def _key_source(block: Mapping[str, Any]) -> KeySource:
 
 def _host(block: Mapping[str, Any]) -> Host:
     keys, cas = (tuple(parse_authorized(text) for text in block.get(field, ())) for field in ("keys", "cas"))
-    return Host(block["name"].lower(), block.get("port", DEFAULT_SSH_PORT), keys, cas)
+    via = tuple(str(ipaddress.ip_network(text)) for text in block.get("via", ()))
+    jump_to = tuple(target.lower() for target in block.get("jump_to", ()))
+    return Host(block["name"].lower(), block.get("port", DEFAULT_SSH_PORT), keys, cas, via, jump_to)
 
 
 def _hours(block: Mapping[str, Any]) -> Hours:

@@ -68,12 +68,19 @@ class KeySource:
 
 @dataclass(frozen=True)
 class Host:
-    """A host where a key may log in, with its registered keys and certificate authorities."""
+    """A host where a key may log in, with its registered keys and certificate authorities.
+
+    Attributes:
+        via: networks (CIDR) that it sees logins come from, when they pass through a jump host; empty: the factories'.
+        jump_to: `name:port` of hosts that it is the jump host for.
+    """
 
     name: str
     port: int = DEFAULT_SSH_PORT
     keys: tuple[PublicKey, ...] = ()
     cas: tuple[PublicKey, ...] = ()
+    via: tuple[str, ...] = ()
+    jump_to: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:

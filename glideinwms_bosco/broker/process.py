@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +18,7 @@ from glideinwms_bosco.errors import BrokerError
 _PR_SET_DUMPABLE = 4
 """Source: prctl(2), linux/prctl.h."""
 _PID_MODE = 0o644
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02
 
 
 def forbid_dumps() -> None:
@@ -44,12 +47,25 @@ class PidFile:
             hint = "run it as the broker's user; the state folder must belong to it"
             raise BrokerError(f"{path}: cannot be written: {err.strerror}", hint) from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock()
         except OSError:
             os.close(self._file)
             raise BrokerError(f"{path}: another broker runs with this state folder", "stop it first") from None
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+
+    def _lock(self) -> None:
+        """Lock it; whoever looks whether a broker runs has it for an instant, too.
+
+        Raises:
+            BlockingIOError: another broker has it.
+        """
+        for _ in range(_LOCK_TRIES - 1):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(_LOCK_PAUSE_S)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         """Empty and unlock it; the file stays, for removing it would leave two locks under one name."""
@@ -71,6 +87,14 @@ def running_pid(path: Path) -> Optional[int]:
     return None
 
 
+def _is_of_owner(pid: int, path: Path) -> bool:
+    """Whether a process is of the user whose pid file names it: root must not signal what another account writes."""
+    try:
+        return pid > 1 and Path(f"/proc/{pid}").stat().st_uid == path.stat().st_uid
+    except OSError:
+        return False
+
+
 def tell_to_reload(path: Path) -> bool:
     """Send SIGHUP to the running broker.
 
@@ -81,7 +105,7 @@ def tell_to_reload(path: Path) -> bool:
         BrokerError: it runs as another user.
     """
     pid = running_pid(path)
-    if pid is None:
+    if pid is None or not _is_of_owner(pid, path):
         return False
     try:
         os.kill(pid, signal.SIGHUP)

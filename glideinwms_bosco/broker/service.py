@@ -62,6 +62,7 @@ class Broker:
         self._stop = asyncio.Event()
         self._failure: Optional[BaseException] = None
         self._status_due = True
+        self._reload_due = False
         self._policy_trouble = ""
         self._dialers: dict[Factory, tuple[Dialer, asyncio.Task[None]]] = {}
         self._pid_file = PidFile(paths.pid)
@@ -90,7 +91,7 @@ class Broker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         tasks = [self._guarded(self._audit.run()), self._guarded(self._tick())]
         try:
             self._ring.use(self._policy)
@@ -115,8 +116,15 @@ class Broker:
         """End it, as SIGTERM does."""
         self._stop.set()
 
+    def _reload_soon(self) -> None:
+        """Once for all the signals that have come meanwhile: a script may edit the policy a hundred times."""
+        if not self._reload_due:
+            self._reload_due = True
+            asyncio.get_running_loop().call_soon(self.reload)
+
     def reload(self) -> None:
         """Use the policy file as it is now; a file with problems changes nothing."""
+        self._reload_due = False
         try:
             policy = load_policy(self._paths.policy)
             # Before a key is let go: what is known already must fit the new policy.
@@ -264,4 +272,9 @@ def run_broker(paths: BrokerPaths) -> None:
     for folder in (paths.state_dir, paths.log_dir):
         if not folder.is_dir():
             raise BrokerError(f"{folder}: there is no such folder", "gwms-ssh-broker init makes it")
+        owner = folder.stat().st_uid
+        if owner != os.geteuid():
+            # Root could write there, and the daemon's own account not any more.
+            hint = "start it as that user: systemctl start gwms-ssh-broker"
+            raise BrokerError(f"{folder}: belongs to another user (uid {owner})", hint)
     asyncio.run(run())

@@ -115,8 +115,9 @@ def write_files(stanza: Stanza, reference: HandleReference) -> bool:
         if stanza.proxy_file is not None:
             changed |= write_atomic(stanza.proxy_file, PLACEHOLDER.encode("ascii"), mode=PRIVATE_MODE)
     except OSError as error:
-        where = error.filename or stanza.private_file.parent
-        raise BrokerError(f"{where}: cannot be written: {error.strerror}", "make the folder, or run as root") from None
+        folder = stanza.private_file.parent
+        hint = "run as root" if folder.is_dir() else f"make it, for the frontend's user: install -d -m 0700 {folder}"
+        raise BrokerError(f"{folder}: cannot be written: {error.strerror}", hint) from None
     return changed
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.errors import AuthenticationError, BoscoError, UsageError, WireError
+from glideinwms_bosco.errors import AuthenticationError, BoscoError, RelayError, UsageError, WireError
 from glideinwms_bosco.relay.conf import RelayConf, conf_path, read_conf
 from glideinwms_bosco.relay.credential_path import covered
 from glideinwms_bosco.relay.handle_file import owner_of, read_handle_file
 from glideinwms_bosco.relay.status_query import ask_status, clock, refusal, status_file
-from glideinwms_bosco.remote.connection import AgentKey, Connection, Endpoint
+from glideinwms_bosco.remote.connection import AgentKey, Connection, Endpoint, bracketed
 from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
 from glideinwms_bosco.remote.status import credential_state
 from glideinwms_bosco.site.model import Account, SiteDescription
@@ -26,6 +26,8 @@ from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, HandleReference, m
 
 _FOLDER_MODE = 0o700
 _KEY_MODE = 0o600
+# What is read of a handle's row in status.json.
+_ROW = {"handle", "purpose", "user", "hosts", "name", "frontend", "broker", "broker_pin", "not_after"}
 
 BROKER = "broker"
 """Value of `--key` and of an account's `credential` that means: the frontend's broker signs."""
@@ -70,9 +72,7 @@ def broker_login(site: SiteDescription, account: Account, frontend: str = "") ->
     """
     login, jumps = login_endpoint(site, account), jump_endpoints(site, account)
     conf = read_conf(conf_path(None))
-    status = status_file(conf.socket_dir)
-    if status is None:
-        raise UsageError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+    status = _running(conf)
     row = find_handle(status["handles"], login, MAINTAIN, frontend)
     if row["broker"] != "up":
         raise AuthenticationError(
@@ -95,6 +95,22 @@ def broker_login(site: SiteDescription, account: Account, frontend: str = "") ->
             return "the relay is gone; see gwms-ssh-relay status"
 
     return BrokerLogin(Connection(login, jumps, None, keys), why_refused)
+
+
+def _running(conf: RelayConf) -> Mapping[str, Any]:
+    """What the running relay says.
+
+    Raises:
+        UsageError: none runs.
+        RelayError: it says nothing that can be used.
+    """
+    status = status_file(conf.socket_dir)
+    if status is None:
+        raise UsageError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+    rows = status.get("handles")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= _ROW for row in rows):
+        raise RelayError(f"{conf.socket_dir}: status.json is of another version", "restart gwms-ssh-relay")
+    return status
 
 
 def find_handle(rows: Sequence[Mapping[str, Any]], login: Endpoint, purpose: str, frontend: str) -> Mapping[str, Any]:
@@ -122,7 +138,7 @@ def find_handle(rows: Sequence[Mapping[str, Any]], login: Endpoint, purpose: str
 
 
 def _serves(row: Mapping[str, Any], endpoint: Endpoint) -> bool:
-    return row["user"] == endpoint.user and f"{endpoint.host.lower()}:{endpoint.port}" in row["hosts"]
+    return row["user"] == endpoint.user and f"{bracketed(endpoint.host.lower())}:{endpoint.port}" in row["hosts"]
 
 
 def agent_key(conf: RelayConf, handle: str, tap: Optional[Path]) -> AgentKey:
@@ -145,9 +161,7 @@ def handle_file(state_dir: Path, login: Endpoint, frontend: str) -> Path:
         UsageError: no such handle, or relay.conf does not let this broker's handle lie there.
     """
     conf = read_conf(conf_path(None))
-    status = status_file(conf.socket_dir)
-    if status is None:
-        raise UsageError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+    status = _running(conf)
     row = find_handle(status["handles"], login, SUBMIT, frontend)
     path = state_dir / "handles" / str(row["name"]) / str(row["handle"])
     broker = conf.broker_of(row["broker_pin"])
@@ -186,12 +200,12 @@ def credential_text(site: SiteDescription, account: Account) -> str:
     if not path.is_file():
         return "broker: not configured"
     try:
-        status = status_file(read_conf(path).socket_dir)
-        login = login_endpoint(site, account)
+        conf, login = read_conf(path), login_endpoint(site, account)
+        if status_file(conf.socket_dir) is None:
+            return "broker: no relay is running"
+        status = _running(conf)
     except BoscoError as error:
         return f"broker: {error.message}"
-    if status is None:
-        return "broker: no relay is running"
     rows = [row for row in status["handles"] if row["purpose"] == SUBMIT and _serves(row, login)]
     return "; ".join(_handle_text(row) for row in rows) or "broker: no handle for this account"
 

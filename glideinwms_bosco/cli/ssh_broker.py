@@ -22,6 +22,7 @@ from glideinwms_bosco.broker.process import forbid_dumps
 from glideinwms_bosco.broker.service import run_broker
 from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.cli import output, ssh_broker_factory, ssh_broker_keys
+from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account, give_to_owner_of, make_folder
 from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
 from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, read_identity
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
@@ -44,10 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_verb(verbs, "run", _run, "run the daemon in the foreground", "gwms-ssh-broker run")
-    add_verb(
+    init = add_verb(
         verbs, "init", _init, "make the folders, the broker's identity and an empty policy; show its pin",
         "gwms-ssh-broker init",
     )  # fmt: skip
+    add_user_option(init, PROGRAM)
     ssh_broker_keys.add_commands(verbs)
     ssh_broker_factory.add_commands(verbs)
     audit = add_verb(verbs, "audit", _audit, "read the audit log", "gwms-ssh-broker audit --verify", as_json=True)
@@ -90,15 +92,16 @@ def _run(_args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _init(_args: argparse.Namespace) -> int:
-    paths = broker_paths()
-    for folder in (paths.config_dir, paths.state_dir, paths.log_dir):
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+def _init(args: argparse.Namespace) -> int:
+    paths, account = broker_paths(), daemon_account(args)
+    make_folder(paths.config_dir, _FOLDER_MODE, account, roots=True)
+    for folder in (paths.state_dir, paths.log_dir):
+        make_folder(folder, _FOLDER_MODE, account)
     if paths.certificate.exists():
         identity = load_identity(paths.certificate, paths.key)
     else:
         identity = make_identity(paths.state_dir, IDENTITY_NAME)
-        _give_to_owner(paths.state_dir, paths.certificate, paths.key)
+        give_to_owner_of(paths.state_dir, paths.certificate, paths.key)
     if not paths.policy.exists():
         admin.create(paths.policy)
         group = paths.config_dir.stat().st_gid
@@ -107,14 +110,6 @@ def _init(_args: argparse.Namespace) -> int:
     print(f"broker {identity.pin}")
     print(f"policy {paths.policy}")
     return EXIT_OK
-
-
-def _give_to_owner(folder: Path, *files: Path) -> None:
-    """Run by root, the identity must be the broker's all the same: it owns the state folder."""
-    found = folder.stat()
-    if os.geteuid() == 0:
-        for file in files:
-            os.chown(file, found.st_uid, found.st_gid)
 
 
 def _audit(args: argparse.Namespace) -> int:

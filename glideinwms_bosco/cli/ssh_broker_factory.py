@@ -12,6 +12,7 @@ from glideinwms_bosco.broker.learn import Proposal, accepted, propose, scan
 from glideinwms_bosco.broker.paths import broker_paths
 from glideinwms_bosco.broker.stanza import VERSIONS, make_stanza, write_files
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.daemon_account import give_to_owner_of
 from glideinwms_bosco.cli.frame import add_verb
 from glideinwms_bosco.cli.ssh_broker_keys import split_host
 from glideinwms_bosco.cli.ssh_broker_policy import keyed_by_files, policy_changed, read_identity, read_policy
@@ -166,6 +167,7 @@ def _stanza(args: argparse.Namespace) -> int:
     stanza = make_stanza(handle, args.frontend, args.folder, args.trust_domain, args.security_class, args.pilot_proxy)
     if args.write:
         write_files(stanza, HandleReference(handle.handle, read_identity(paths).pin))
+        give_to_owner_of(args.folder, stanza.private_file, stanza.public_file, stanza.proxy_file)
     if args.json:
         files = [str(file) for file in (stanza.public_file, stanza.private_file, stanza.proxy_file) if file]
         output.print_json({"xml": stanza.xml, "notes": list(stanza.notes), "files": files, "written": args.write})

@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 from glideinwms_bosco import __version__
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account
 from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, UsageError
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--host", metavar="NAME", help="name by which brokers reach this host (default: HOST)", default="HOST"
     )
+    add_user_option(init, PROGRAM)
     add_verb(verbs, "check", _check, "check relay.conf and what it needs on this host", "gwms-ssh-relay check")
     add_verb(verbs, "status", _status, "show the brokers and how it stands with them", "gwms-ssh-relay status", True)
     add_verb(verbs, "handles", _handles, "show the handles that brokers offer", "gwms-ssh-relay handles --json", True)
@@ -92,9 +94,12 @@ async def _reload_when_asked(relay: Relay, path: Path, asked: asyncio.Event) -> 
 
 
 def _init(args: argparse.Namespace) -> int:
-    conf = read_conf(conf_path(args.conf))
+    conf, account = read_conf(conf_path(args.conf)), daemon_account(args)
     identity = new_identity(conf)
-    print(f"made {identity.key_file} and {identity.cert_file}; the daemon's user must own the key")
+    if account is not None:
+        os.chown(identity.key_file, account.pw_uid, account.pw_gid)
+    owner = f"; the key belongs to {account.pw_name}" if account else ""
+    print(f"made {identity.key_file} and {identity.cert_file}{owner}")
     print(f"pin: {identity.pin}")
     print("tell it to the frontends' administrators, and publish it in the factory's configuration:")
     for name, value in (

@@ -30,6 +30,6 @@ class Backoff:
         return ceiling_s * (1 + self._fraction()) / 2
 
     def reset(self) -> None:
-        """Start over. Call it once a connection has proved good for a while, not as soon as it stands: a relay that
-        takes connections and drops them at once must not be dialled in a tight loop."""
+        """Start over. Call it for a connection that has proved good, not as soon as it stands: a relay that takes
+        connections and drops them at once must not be dialled in a tight loop."""
         self._ceiling_s = 2 * SHORTEST_S

@@ -11,6 +11,7 @@ from typing import Optional
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link import admission
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S, LinkConnection
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.link.local import Limits, LocalEnd
 from glideinwms_bosco.link.server import Server
 from glideinwms_bosco.link.serving import Handler
@@ -68,7 +69,7 @@ async def dial(
         happy_eyeballs_delay=_EYEBALLS_S,
     )
     try:
-        await asyncio.wait_for(connecting, connect_s)
+        await bounded(connect_s, connecting)
         await connection.wait_ready()
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         words = TimeoutError() if isinstance(error, asyncio.TimeoutError) else error

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 
 from glideinwms_bosco.errors import LinkError
@@ -18,8 +18,11 @@ from glideinwms_bosco.link.local import LocalEnd
 log = logging.getLogger(__name__)
 
 MAX_ARRIVING = 64
-"""Peers at once that have not said HELLO yet. More are turned away: strangers must not use up memory or files."""
+"""Peers at once that have not said HELLO yet: strangers must not use up memory or files. One more, and the one that
+has taken longest is dropped: a broker needs some round trips, who wants to shut it out may take all the time there is.
+"""
 MAX_ARRIVING_OF_ONE_ADDRESS = 16
+"""Of one IPv4 address, or one IPv6 /64, which is what a host may choose from."""
 _AFTER_ACCEPT_ERROR_S = 1.0
 
 
@@ -45,7 +48,7 @@ class Server:
         self._admission = admission
         self.on_connection = on_connection
         self.connections: set[LinkConnection] = set()
-        self._arriving: Counter[str] = Counter()
+        self._arriving: dict[LinkConnection, str] = {}  # oldest first; with where it counts
         self._tasks: dict[LinkConnection, asyncio.Task[None]] = {}
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
@@ -78,40 +81,45 @@ class Server:
                 await asyncio.sleep(_AFTER_ACCEPT_ERROR_S)  # out of file descriptors: it does not pass at once
                 continue
             host, port = address[:2]
-            if self._is_full(host):
+            counted = _network(host)
+            if list(self._arriving.values()).count(counted) >= MAX_ARRIVING_OF_ONE_ADDRESS:
                 log.warning("%s: turned away, too many connections without HELLO", host)
                 arrived.close()
                 continue
+            if len(self._arriving) >= MAX_ARRIVING:
+                self._drop_oldest()
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             connection = LinkConnection(where, self._local, self._admission(where), on_ready=self._ready)
-            self._arriving[host] += 1
-            self._tasks[connection] = loop.create_task(self._keep(connection, arrived, host))
+            self._arriving[connection] = counted
+            self._tasks[connection] = loop.create_task(self._keep(connection, arrived))
+            # A task that is cancelled before it has begun cleans nothing up; and a flood must not starve those within.
+            await asyncio.sleep(0)
 
-    def _is_full(self, host: str) -> bool:
-        total = sum(self._arriving.values())
-        return total >= MAX_ARRIVING or self._arriving[host] >= MAX_ARRIVING_OF_ONE_ADDRESS
+    def _drop_oldest(self) -> None:
+        oldest = next(iter(self._arriving))
+        log.warning("%s: dropped, too many connections without HELLO", oldest.where)
+        del self._arriving[oldest]
+        self._tasks[oldest].cancel()
 
-    async def _keep(self, connection: LinkConnection, arrived: socket.socket, host: str) -> None:
+    async def _keep(self, connection: LinkConnection, arrived: socket.socket) -> None:
         try:
-            await self._welcome(connection, arrived, host)
+            await self._welcome(connection, arrived)
             await connection.wait_closed()
         except LinkError as error:
             log.warning("no link: %s", error)
         except asyncio.CancelledError:
-            connection.abort(LinkError("the relay stops"))
+            connection.abort(LinkError("the relay stops, or has too many connections without HELLO"))
             raise
         finally:
             self.connections.discard(connection)
             del self._tasks[connection]
 
-    async def _welcome(self, connection: LinkConnection, arrived: socket.socket, host: str) -> None:
+    async def _welcome(self, connection: LinkConnection, arrived: socket.socket) -> None:
         try:
             await self._secure(connection, arrived)
             await connection.wait_ready()
         finally:
-            self._arriving[host] -= 1
-            if not self._arriving[host]:
-                del self._arriving[host]
+            self._arriving.pop(connection, None)
 
     async def _secure(self, connection: LinkConnection, arrived: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -127,3 +135,11 @@ class Server:
     def _ready(self, connection: LinkConnection) -> None:
         self.connections.add(connection)
         self.on_connection(connection)
+
+
+def _network(host: str) -> str:
+    """What counts as one address. Source: RFC 4291 section 2.5.4, RFC 4291 section 2.5.5.2 for mapped addresses."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped:
+        return host
+    return str(ipaddress.ip_network((int(address), 64), strict=False))

@@ -107,6 +107,7 @@ class AgentServer:
             self._server = await asyncio.start_unix_server(self._accepted, sock=listener, backlog=_BACKLOG)
         except BaseException:
             listener.close()
+            self._path.unlink(missing_ok=True)
             raise
 
     async def close(self) -> None:

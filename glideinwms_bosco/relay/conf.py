@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def read_conf(path: Path) -> RelayConf:
     Raises:
         RelayFileError: not JSON, or a value is missing or of the wrong kind.
     """
-    source = JsonSource.read(path, RelayFileError)
+    source = JsonSource.read(path, RelayFileError, stat.S_IWOTH)
     try:
         return _conf(source.file, source.data)
     except (KeyError, TypeError, AttributeError):
@@ -126,7 +127,7 @@ def load_conf(path: Path) -> RelayConf:
     # Imported here: the launcher, which only needs `read_conf`, starts once for each gahp.
     from glideinwms_bosco.schema_words import Schema
 
-    source = JsonSource.read(path, RelayFileError)
+    source = JsonSource.read(path, RelayFileError, stat.S_IWOTH)
     problems = Schema.of_package("glideinwms_bosco.relay", "relay.schema.json").problems(source)
     if not problems:
         problems = list(_cross_checks(source, _conf(source.file, source.data)))

@@ -45,19 +45,21 @@ class Call:
         no_key: `--rgahp-nokey` stands there too.
         user: of the destination or `--rgahp-user`; whichever stands last.
         destination: `[user@]host[:port]` as given.
+        destination_at: its position; -1 without one.
     """
 
     keys: tuple[tuple[int, str], ...]
     no_key: bool
     user: Optional[str]
     destination: Optional[str]
+    destination_at: int = -1
 
 
 def read_call(argv: Sequence[str]) -> Call:
     """Walk over the arguments as remote_gahp does; what it would pass on to the far side is not looked at."""
     keys: list[tuple[int, str]] = []
     no_key, user, destination, command = False, None, None, False
-    at = 0
+    at, destination_at = 0, -1
     while at < len(argv):
         word, value = argv[at], argv[at + 1] if at + 1 < len(argv) else ""
         if word in _WITH_VALUE:
@@ -74,14 +76,14 @@ def read_call(argv: Sequence[str]) -> Call:
             break
         if not word.startswith("-"):
             if destination is None:
-                destination = word
+                destination, destination_at = word, at
                 user = word.rpartition("@")[0] or user
             elif not command or word == _FT_GAHP:
                 command = True
             else:
                 break
         at += 1
-    return Call(tuple(keys), no_key, user, destination)
+    return Call(tuple(keys), no_key, user, destination, destination_at)
 
 
 def find_handle(call: Call) -> Optional[tuple[str, HandleReference]]:
@@ -186,8 +188,20 @@ def handle_call(argv: Sequence[str], call: Call, conf: RelayConf, environment: d
     environment[handover.HANDLE] = reference.handle
     environment[handover.SSH] = str(conf.ssh)
     _record(f"handle {reference.handle} of {broker.name} for {call.user}@{call.destination}, credential {path}")
+    return _arguments(argv, call)
+
+
+def _arguments(argv: Sequence[str], call: Call) -> list[str]:
+    """The arguments for remote_gahp, whatever it makes of unusual user names.
+
+    23.9 knows no dot in a user name: it passes over such a destination and takes the next word for one, which nobody
+    has checked. So the user goes by an option of its own.
+    """
+    words = [[word] for word in argv]
+    words[call.destination_at] = ["--rgahp-user", str(call.user), str(call.destination).rpartition("@")[2]]
     at = call.keys[0][0]
-    return [*argv[:at], _NO_KEY, *argv[at + 2 :]]
+    words[at : at + 2] = [[_NO_KEY], []]
+    return [word for group in words for word in group]
 
 
 def _record(text: str) -> None:

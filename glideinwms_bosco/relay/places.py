@@ -9,6 +9,8 @@ MAX_OF_HANDLE = 64
 """An ssh holds one connection for the time of its login."""
 MAX_OF_BROKER = 512
 MAX_OF_RELAY = 1024
+RESERVED_OF_BROKER = 16
+"""Places that each broker has even so: two whose brokers hang, or one with two keys, must not take all there are."""
 
 
 class Places:
@@ -37,7 +39,7 @@ class Places:
             return f"{MAX_OF_HANDLE} agent connections of this handle"
         if self._of_broker[pin] >= MAX_OF_BROKER:
             return f"{MAX_OF_BROKER} agent connections of this broker's handles"
-        if self.taken >= MAX_OF_RELAY:
+        if self.taken >= MAX_OF_RELAY and self._of_broker[pin] >= RESERVED_OF_BROKER:
             return f"{MAX_OF_RELAY} agent connections of this relay"
         self._of_handle[handle] += 1
         self._of_broker[pin] += 1

@@ -9,9 +9,10 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from glideinwms_bosco.errors import LinkError, RelayError
 from glideinwms_bosco.link.channel import LinkConnection
@@ -35,7 +36,12 @@ STATUS_EVERY_S = 10.0
 # Several changes at once make one write.
 STATUS_SETTLE_S = 0.05
 SSH_VERSION_S = 10.0
+MAX_OFFERS_HELD = 2
+"""Of one connection, each some MiB: an honest broker sends the next when the last one is answered."""
+OFFER_SHARE = 0.5
+"""Most of the relay's time that one broker's offers may take: it waits for the next as long as the last one took."""
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -104,8 +110,10 @@ class Relay:
         backend = Backend(self._signing.wait_up, self._signing.sign, self._registry.status, self._allows, self._places)
         self._folder = SocketFolder(self._settings, conf.socket_gid(), backend)
         self._server: Optional[Server] = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._offering = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._offering: dict[str, asyncio.Lock] = {}
+        self._offer_after: dict[str, float] = {}
+        self._offers_held: Counter[LinkConnection] = Counter()
         self._changed = asyncio.Event()
 
     @property
@@ -131,14 +139,19 @@ class Relay:
 
     async def stop(self) -> None:
         """Close every connection and socket, and remove the files."""
+        await self._cancel_tasks()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        # Offers that came while the connections were closed would make sockets again.
+        await self._cancel_tasks()
+        await self._folder.close()
+
+    async def _cancel_tasks(self) -> None:
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-        await self._folder.close()
 
     async def reload(self, conf: RelayConf) -> None:
         """Take brokers, credential paths and allowed users of a new relay.conf; the rest needs a restart.
@@ -147,10 +160,10 @@ class Relay:
             RelayError: a user is not known on this host; nothing has changed.
         """
         self._allowed = conf.allowed_uids()
-        async with self._offering:
-            for side in self._registry.configure(conf.brokers, time.time()):
-                if side.connection is not None:
-                    side.connection.close("not in relay.conf any more")
+        for side in self._registry.configure(conf.brokers, time.time()):
+            if side.connection is not None:
+                side.connection.close("not in relay.conf any more")
+            async with self._lock(side.pin):
                 await self._folder.remove(side.handles)
         self._changed.set()
         _log.info("relay.conf was read again: %d brokers", len(conf.brokers))
@@ -216,10 +229,32 @@ class Relay:
         async def answer(request: Request) -> Answer:
             if not isinstance(request, Offer):
                 return Deny(DenyCode.MALFORMED, "a relay signs nothing")
-            async with self._offering:
-                return await self._offered(connection, request)
+            # To its end also when the link breaks meanwhile: half an offer would leave sockets that nobody removes.
+            return await asyncio.shield(self._spawn(self._take_offer(connection, request)))
 
         return answer
+
+    def _lock(self, pin: str) -> asyncio.Lock:
+        """One offer of a broker at a time; brokers do not wait for each other."""
+        return self._offering.setdefault(pin, asyncio.Lock())
+
+    async def _take_offer(self, connection: LinkConnection, offer: Offer) -> OfferAck:
+        loop, pin = asyncio.get_running_loop(), connection.peer_pin
+        if self._offers_held[connection] >= MAX_OFFERS_HELD:
+            raise LinkError(f"{connection.peer_name} sends offers without waiting for their answers")
+        self._offers_held[connection] += 1
+        try:
+            async with self._lock(pin):
+                await asyncio.sleep(self._offer_after.get(pin, 0.0) - loop.time())
+                began = loop.time()
+                try:
+                    return await self._offered(connection, offer)
+                finally:
+                    self._offer_after[pin] = loop.time() + (loop.time() - began) * (1 / OFFER_SHARE - 1)
+        finally:
+            self._offers_held[connection] -= 1
+            if not self._offers_held[connection]:
+                del self._offers_held[connection]
 
     async def _offered(self, connection: LinkConnection, offer: Offer) -> OfferAck:
         change = self._registry.offered(connection, offer)
@@ -237,7 +272,8 @@ class Relay:
         )
         return OfferAck.fitting(results)
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -6,6 +6,7 @@ Everything in it is made anew by each daemon; what another one has left is clear
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -71,6 +72,8 @@ class SocketFolder:
         """
         failed: dict[str, str] = {}
         for offered, siblings in handles:
+            # An offer has a thousand handles: signatures, of other brokers too, go on meanwhile.
+            await asyncio.sleep(0)
             server = self._servers.get(offered.handle)
             if server is not None:
                 # Before its files change: an ssh that reads of a new key finds it there.

@@ -250,8 +250,8 @@ def _write_policy(lab: Lab, broker: Broker, host_ca: str) -> None:
     hosts: dict[str, list[dict[str, Any]]] = {name: list(plain.values()) for name in ENTRIES}
     hosts[BY_CA] = [{"name": host, "cas": [host_ca]} for host in SERVERS.values()]
     hosts[MISREGISTERED] = [{"name": host, "keys": keys["outside"]} for host in SERVERS.values()]
-    hosts[JUMP] = [plain[SERVERS[12]]]
-    hosts[BEHIND_JUMP] = [plain[SERVERS[13]]]
+    hosts[JUMP] = [{**plain[SERVERS[12]], "jump_to": [f"{SERVERS[13]}:22"]}]
+    hosts[BEHIND_JUMP] = [{**plain[SERVERS[13]], "via": [JUMP_ADDRESS]}]
     cert = {"mode": "cert+sign", "ca": _key(USER_CA), "principals": [PRINCIPAL], "ttl": 3600}
     path = f"{BROKER_DIR}/policy.json"
     policy = json.loads(lab.read_file(FRONTEND, path))
@@ -274,9 +274,6 @@ def _authorise(lab: Lab, broker: Broker) -> dict[str, str]:
     """Authorise every entry everywhere; return entry -> handle."""
     shown = {name: json.loads(broker.run("key", "show", name, "--json").stdout) for name in ENTRIES}
     lines = {name: show["authorized_keys"] for name, show in shown.items()}
-    # The jump goes to the next sshd's port, and the login behind it comes from the jump host's address.
-    lines[JUMP] = lines[JUMP].replace('permitopen="127.0.0.1:1"', f'permitopen="{SERVERS[13]}:22"')
-    lines[BEHIND_JUMP] = lines[BEHIND_JUMP].replace(FACTORY_ADDRESS, JUMP_ADDRESS)
     # One line of the CA lets in all that it certifies.
     for name in CERT.values():
         if name != CERT["ed25519"]:

@@ -147,4 +147,5 @@ def write_policy(folder: Path, data: Optional[dict[str, Any]] = None) -> Path:
     """Write a policy file."""
     path = folder / "policy.json"
     path.write_text(json.dumps(data or policy_data(), indent=4) + "\n", encoding="utf-8")
+    path.chmod(0o640)
     return path

@@ -163,6 +163,7 @@ class BrokerWorld:
         fact = {"relay": f"127.0.0.1:{port}", "spki": self.pins, "source_addresses": ["127.0.0.0/8"]}
         self.policy["factories"].setdefault("fact", fact)
         self.paths.policy.write_text(json.dumps(self.policy, indent=1))
+        self.paths.policy.chmod(0o640)
 
     def audit(self) -> list[dict[str, Any]]:
         """Records of the audit log."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from glideinwms_bosco.broker.authorized import ca_line, gate_script, key_line, without_addresses
+from glideinwms_bosco.broker.authorized import ca_lines, gate_script, key_lines, login_addresses, without_addresses
 from glideinwms_bosco.broker.policy import Policy
-from glideinwms_bosco.errors import BrokerError
+from glideinwms_bosco.errors import BrokerError, PolicyFileError
 from glideinwms_bosco.sshwire.keys import parse_authorized
-from tests.unit.broker_text import ENTRY, as_policy, changed, policy_data, signer
+from tests.unit.broker_text import ENTRY, HOST, as_policy, changed, policy_data, signer
 from tests.unit.sshd_fixture import LoopbackSshd, free_port, loopback_sshd
 
 __all__ = ["loopback_sshd"]
@@ -42,7 +42,8 @@ def gated(gate: Any = DIR, **factory: Any) -> Policy:
 
 
 def line(policy: Policy) -> str:
-    return key_line(policy, policy.entries[ENTRY], KEY)
+    (only,) = key_lines(policy, policy.entries[ENTRY], KEY)
+    return only
 
 
 def install(home: Path) -> None:
@@ -171,10 +172,61 @@ def test_the_line_of_a_ca_names_the_principals() -> None:
     ca = {"backend": "ssh-agent", "file": "/ca"}
     data["handles"][ENTRY]["cert"] = {"mode": "cert+sign", "ca": ca, "principals": ["a", "b"]}
     policy = as_policy(data)
-    text = ca_line(policy, policy.entries[ENTRY], KEY)
+    (text,) = ca_lines(policy, policy.entries[ENTRY], KEY)
     assert 'cert-authority,principals="a,b",from="192.0.2.10/32" ssh-ed25519' in text
     with pytest.raises(BrokerError, match="no certificates"):
-        ca_line(as_policy(policy_data()), as_policy(policy_data()).entries[ENTRY], KEY)
+        ca_lines(as_policy(policy_data()), as_policy(policy_data()).entries[ENTRY], KEY)
+
+
+def behind_jump(**host: Any) -> Policy:
+    """The entry's first host is the jump host to a second one, which differs from a valid one by `host`."""
+    data = policy_data()
+    data["handles"][ENTRY]["maintain"] = False
+    first = data["handles"][ENTRY]["hosts"][0]
+    second = {**first, "name": "inner.example.edu", "via": ["10.0.0.1/32"], **host}
+    data["handles"][ENTRY]["hosts"] = [{**first, "jump_to": ["inner.example.edu:22"]}, second]
+    return as_policy(data)
+
+
+def test_a_jump_host_and_the_host_behind_it_have_lines_of_their_own() -> None:
+    policy = behind_jump()
+    jump, inner = key_lines(policy, policy.entries[ENTRY], KEY)
+    assert jump == (
+        'restrict,port-forwarding,permitopen="inner.example.edu:22",permitlisten="localhost:1",command="false",'
+        f'from="192.0.2.10/32" {KEY.authorized} gwms-ssh-broker:{ENTRY}:submit:{HOST}'
+    )
+    assert inner == (
+        'restrict,port-forwarding,permitopen="127.0.0.1:1",permitlisten="localhost:*",'
+        f'from="10.0.0.1/32" {KEY.authorized} gwms-ssh-broker:{ENTRY}:submit:inner.example.edu'
+    )
+
+
+def test_a_certificate_is_good_from_the_jump_host_too() -> None:
+    policy = behind_jump()
+    assert login_addresses(policy.entries[ENTRY], policy.factories["osg"]) == ("192.0.2.10/32", "10.0.0.1/32")
+
+
+def test_hosts_that_need_the_same_share_a_line() -> None:
+    data = policy_data()
+    first = data["handles"][ENTRY]["hosts"][0]
+    data["handles"][ENTRY]["hosts"] = [first, {**first, "name": "second.example.edu"}]
+    assert line(as_policy(data)).endswith(f"gwms-ssh-broker:{ENTRY}:submit+maintain")
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"via": ["10.0.0.300"]}, r"hosts\[1\]\.via\[0\]: is no network"),
+        ({"via": []}, "via"),
+        ({"jump_to": ["inner"]}, "jump_to"),
+        ({"jump_to": ['inner:22",command="id']}, "jump_to"),
+        ({"jump_to": ["inner:65536"]}, "the port is above 65535"),
+        ({"via": ['10.0.0.1",command="id']}, "is no network"),
+    ],
+)
+def test_refuses_a_jump_that_cannot_be_written_into_a_line(host: dict[str, Any], words: str) -> None:
+    with pytest.raises(PolicyFileError, match=words):
+        behind_jump(**host)
 
 
 class Site:
@@ -186,7 +238,7 @@ class Site:
 
     def let_in(self, policy: Policy) -> None:
         public = parse_authorized(self.daemon.key_file.with_suffix(".pub").read_text(encoding="ascii"))
-        text = key_line(policy, policy.entries[ENTRY], public) + "\n"
+        text = "".join(f"{line}\n" for line in key_lines(policy, policy.entries[ENTRY], public))
         (self.daemon.directory / "authorized_keys").write_text(text, encoding="ascii")
 
     def ssh(self, *args: str) -> subprocess.CompletedProcess[str]:
@@ -223,3 +275,33 @@ def test_a_real_sshd_forwards_nothing_else_and_lets_nobody_else_in(loopback_sshd
     assert "SSH-2.0" not in forwarded.stdout
     site.let_in(gated(gate=None, source_addresses=["192.0.2.10/32"]))
     assert "Permission denied" in site.ssh("echo in").stderr
+
+
+def test_a_real_sshd_is_a_jump_host_and_nothing_more(loopback_sshd: LoopbackSshd) -> None:
+    site = Site(loopback_sshd)
+    data = changed("handles", ENTRY, "maintain", value=False)
+    data["factories"]["osg"].update(HERE)
+    data["handles"][ENTRY]["hosts"][0]["jump_to"] = [f"127.0.0.1:{loopback_sshd.port}"]
+    site.let_in(as_policy(data))
+    assert "SSH-2.0" in site.ssh("-W", f"127.0.0.1:{loopback_sshd.port}", "").stdout
+    elsewhere = site.ssh("-W", f"localhost:{loopback_sshd.port}", "")
+    assert "forwarding failed" in elsewhere.stderr and "SSH-2.0" not in elsewhere.stdout
+    assert site.ssh("-R", f"{free_port()}:127.0.0.1:9", "echo in").returncode == 255
+    run = site.ssh("echo in")
+    assert (run.returncode, run.stdout) == (1, "")
+
+
+def test_a_real_sshd_lets_in_by_the_jump_hosts_address(loopback_sshd: LoopbackSshd) -> None:
+    site = Site(loopback_sshd)
+    data = changed("handles", ENTRY, "maintain", value=False)
+    data["handles"][ENTRY]["hosts"][0]["via"] = ["127.0.0.1/32"]
+    site.let_in(as_policy(data))
+    assert site.ssh("echo in").stdout == "in\n"
+    assert "Permission denied" in _from_nowhere(site).stderr
+
+
+def _from_nowhere(site: Site) -> subprocess.CompletedProcess[str]:
+    data = changed("handles", ENTRY, "maintain", value=False)
+    data["handles"][ENTRY]["hosts"][0]["via"] = ["10.0.0.1/32"]
+    site.let_in(as_policy(data))
+    return site.ssh("echo in")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,26 @@ def test_certificates_for_the_factorys_addresses_need_them() -> None:
         as_policy(data)
     data["handles"][ENTRY]["cert"]["source_address"] = "any"
     assert as_policy(data).entries[ENTRY].cert
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o620])
+def test_refuses_a_policy_that_others_may_write(tmp_path: Path, mode: int) -> None:
+    file = write_policy(tmp_path, policy_data())
+    load_policy(file)
+    file.chmod(mode)
+    with pytest.raises(
+        PolicyFileError, match=r"may be written by others, and decides who may log in where; chmod go-w"
+    ):
+        load_policy(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_refuses_a_policy_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_policy(tmp_path, policy_data())
+    os.chown(file, 4321, -1)
+    load_policy(file)
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    with pytest.raises(PolicyFileError, match="belongs to another user"):
+        load_policy(file)
+    os.chown(file, 0, -1)
+    load_policy(file)

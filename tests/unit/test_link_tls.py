@@ -216,6 +216,22 @@ def _bare_client() -> ssl.SSLContext:
     return context
 
 
+def _resume(port: int, identity: Identity) -> list[bool]:
+    """Connect twice; whether the first session has a ticket, can be carried on, and was."""
+    context = _bare_client()
+    context.load_cert_chain(identity.cert_file, identity.key_file)
+    session: Optional[ssl.SSLSession] = None
+    found: list[bool] = []
+    for _ in range(2):
+        plain = socket.create_connection((LOOPBACK, port), TEST_DEADLINE_S)
+        with plain, context.wrap_socket(plain, session=session) as secured:
+            # Tickets come behind the handshake, before the first byte of the other end.
+            assert secured.recv(1)
+            session = secured.session
+            found += [bool(secured.session_reused), *([session.has_ticket] if not found and session else [])]
+    return found
+
+
 def _self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     return _files(folder, "self", key, _issue(name, key, name, key))
@@ -290,6 +306,49 @@ class TestHandshake:
         run(self._is_turned_away(ends, None, first))
 
         assert "does not speak TLS" in caplog.text
+
+    def test_refuses_a_client_that_names_no_application(self, ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(ends.broker.cert_file, ends.broker.key_file)
+
+        run(self._is_turned_away(ends, context, hello()))
+
+        assert f"does not offer {ALPN}" in caplog.text
+
+    def test_the_leaf_counts_whatever_chain_comes_with_it(
+        self, ends: Ends, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Attack: a stranger sends the certificate of a registered broker behind its own."""
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(ends.stranger.cert_file.read_bytes() + ends.broker.cert_file.read_bytes())
+        context = _bare_client()
+        context.load_cert_chain(chain, ends.stranger.key_file)
+
+        run(self._is_turned_away(ends, context, hello()))
+
+        assert f"shows the key {ends.stranger.pin}, and no broker is registered" in caplog.text
+
+    def test_refuses_a_chain_of_a_hundred_certificates_and_more(
+        self, ends: Ends, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(ends.broker.cert_file.read_bytes() + 300 * ends.stranger.cert_file.read_bytes())
+        context = _bare_client()
+        context.load_cert_chain(chain, ends.broker.key_file)
+
+        run(self._is_turned_away(ends, context, hello()))
+
+        assert "the TLS handshake failed" in caplog.text
+
+    def test_session_is_never_resumed(self, ends: Ends) -> None:
+        """Attack: a resumed session proves no key; whoever stole its secret would pass for the broker for hours."""
+
+        async def test() -> list[bool]:
+            async with relay_of(ends) as relay:
+                return await asyncio.get_running_loop().run_in_executor(None, _resume, relay.port, ends.broker)
+
+        assert run(test()) == [False, False, False]
 
     def test_refuses_another_application(self, ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
         context = _unchecked(client_context(ends.broker))

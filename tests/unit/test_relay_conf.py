@@ -140,3 +140,14 @@ def test_folder_that_is_a_link_is_followed(tmp_path: Path) -> None:
 def test_overlap_of_patterns(first: str, second: str, expected: bool) -> None:
     assert overlap(first, second) is expected
     assert overlap(second, first) is expected
+
+
+def test_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
+    """Whoever writes it says whose credentials a broker may sign for."""
+    path = conf(tmp_path)
+    path.chmod(0o646)
+    for read in (load_conf, read_conf):
+        with pytest.raises(RelayFileError, match="may be written by others"):
+            read(path)
+    path.chmod(0o664)
+    read_conf(path)

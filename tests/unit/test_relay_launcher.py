@@ -18,7 +18,7 @@ import pytest
 
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.messages import Answer, Deny, Sign
-from glideinwms_bosco.relay.launcher import read_call
+from glideinwms_bosco.relay.launcher import _arguments, read_call
 from glideinwms_bosco.relay.status_query import status_file
 from glideinwms_bosco.sshwire.handle import MAINTAIN
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
@@ -36,13 +36,14 @@ while [ $# -gt 0 ]; do
     case $1 in
     --rgahp-key) echo "key $2" >&2; shift 2;;
     --rgahp-glite) glite=$2; shift 2;;
+    --rgahp-user) user=$2@; shift 2;;
     -*) shift;;
     *) break;;
     esac
 done
 place=$1; command=$2
 host=${place%:*}; port=${place##*:}
-ssh -p "$port" -o "BatchMode yes" "$host" /bin/bash -l -c "'$glite/bin/$command'"
+ssh -p "$port" -o "BatchMode yes" "$user$host" /bin/bash -l -c "'$glite/bin/$command'"
 exit $?
 """
 
@@ -254,6 +255,29 @@ def test_second_key_option_beside_a_handle_is_refused(factory: Factory, tmp_path
     for extra in more:
         assert "one more key option" in factory.refused(*extra, *factory.arguments())
         assert "one more key option" in factory.refused(*factory.arguments()[:3], *extra, *factory.arguments()[3:])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--rgahp-key", "K", "--rgahp-nopass", "a.b@host:2222", "blahpd"],
+        ["a.b@host:2222", "--rgahp-key", "K", "blahpd", "other@elsewhere"],
+    ],
+)
+def test_remote_gahp_is_given_the_destination_that_was_checked(argv: list[str], tmp_path: Path) -> None:
+    """23.9's pattern for a destination has no dot in the user name: it would go on to the next word that fits."""
+    given = _arguments(argv, read_call(argv))
+    at = given.index("--rgahp-user")
+    assert given[at : at + 3] == ["--rgahp-user", "a.b", "host:2222"]
+    assert "--rgahp-nokey" in given and "K" not in given and "--rgahp-key" not in given
+    if not REAL_GAHP.exists():
+        pytest.skip("no remote_gahp on this host")
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\necho "$*"\n')
+    ssh.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run([str(REAL_GAHP), *given], env=environment, capture_output=True, text=True, check=False)
+    assert "-p 2222 -o BatchMode yes a.b@host /bin/bash" in done.stdout
 
 
 def test_broken_relay_conf_stops_handles_and_not_keys(factory: Factory, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ import pytest
 
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.deny import DenyCode
-from glideinwms_bosco.link.messages import Answer, Deny, Sign, SignOk
+from glideinwms_bosco.link.messages import Answer, Deny, Offer, Sign, SignOk
 from glideinwms_bosco.relay import agent_server, places, signing
+from glideinwms_bosco.relay.service import MAX_OFFERS_HELD
 from glideinwms_bosco.relay.status_query import ask, ask_status
 from glideinwms_bosco.sshwire import agent
 from glideinwms_bosco.sshwire.handle import MAINTAIN, handle_id, named_anchor
@@ -136,6 +137,23 @@ def test_stops_when_something_changes_at_the_same_moment(host: RelayHost, broker
     host.relay = None
 
 
+def test_client_that_does_not_read_its_answers_does_not_hold_up_the_end(host: RelayHost, broker: FakeBroker) -> None:
+    handle = add(broker)
+    started(host, broker)
+    host.connect(broker)
+    request = agent.list_request()
+    flood = (len(request).to_bytes(4, "big") + request) * 1000
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(sock(host, handle)))
+        client.settimeout(0.5)
+        with pytest.raises(socket.timeout):
+            while True:
+                client.sendall(flood)
+        began = time.monotonic()
+        host.stop()
+        assert time.monotonic() - began < WAIT_S / 2
+
+
 def test_uid_that_is_not_allowed_is_cut_off(host: RelayHost, broker: FakeBroker) -> None:
     handle = add(broker)
     started(host, broker, allowed_uids=[os.getuid() + 1])
@@ -171,6 +189,7 @@ def test_connections_are_bounded_per_broker_and_in_all(
 ) -> None:
     for name, limit in (("OF_HANDLE", 2), ("OF_BROKER", 3), ("OF_RELAY", 4)):
         monkeypatch.setattr(places, f"MAX_{name}", limit)
+    monkeypatch.setattr(places, "RESERVED_OF_BROKER", 1)
     other = fake_broker(tmp_path / "osg", "osg")
     mine, theirs = [add(broker), add(broker)], [add(other), add(other)]
     started(host, broker, other)
@@ -200,6 +219,16 @@ def test_connections_are_bounded_per_broker_and_in_all(
         assert [row["connections"] for row in host.status()["brokers"]] == [3, 1]
     host.wait_for(lambda: open_count() == 0)
     assert ask(sock(host, theirs[1]), agent.list_request())
+
+
+def test_others_cannot_take_a_brokers_last_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack: two VOs' brokers hang, and all the relay's places are taken by ssh that wait for them."""
+    for name, value in (("MAX_OF_BROKER", 2), ("MAX_OF_RELAY", 4), ("RESERVED_OF_BROKER", 1)):
+        monkeypatch.setattr(places, name, value)
+    taken = places.Places()
+    assert not any(taken.take(f"{pin}{i}", pin) for pin in ("slow", "slower") for i in range(2))
+    assert taken.take("a", "third") == ""
+    assert taken.take("b", "third") == "4 agent connections of this relay"
 
 
 def test_refusal_is_kept_for_who_asks_why(host: RelayHost, broker: FakeBroker) -> None:
@@ -319,6 +348,86 @@ def test_slow_broker_takes_nothing_from_another(
     assert time.monotonic() - before < 2
     for client in waiting:
         client.close()
+
+
+def test_large_offer_holds_up_no_other_brokers_signature(host: RelayHost, broker: FakeBroker, tmp_path: Path) -> None:
+    other = fake_broker(tmp_path / "osg", "osg")
+    quick = add(other)
+    started(host, broker, other)
+    host.connect(other)
+    host.connect(broker)
+    for _ in range(150):
+        add(broker)
+
+    async def meanwhile() -> int:
+        assert host.relay is not None
+        offering, signed = asyncio.ensure_future(broker.offer()), 0
+        while not offering.done():
+            assert await host.relay._signing.sign(Sign(quick, "{}", (), (), b"data", 0))
+            signed += not offering.done()
+        assert len((await offering).results) == 150
+        return signed
+
+    assert host.run(meanwhile()) >= 10
+
+
+def test_offers_that_do_not_wait_for_answers_end_the_link(host: RelayHost, broker: FakeBroker) -> None:
+    """Attack: 256 offers of 3 MiB at once would be most of the relay's memory."""
+    add(broker)
+    started(host, broker)
+    host.connect(broker)
+
+    async def flood() -> list[object]:
+        link = broker.link
+        assert link is not None
+        assert host.relay is not None
+        # As if the first one were a large one that takes its time.
+        async with host.relay._lock(broker.pin):
+            offers = [link.request(Offer(2 + i, tuple(broker.items)), WAIT_S) for i in range(MAX_OFFERS_HELD + 1)]
+            return list(await asyncio.gather(*offers, return_exceptions=True))
+
+    answers = host.run(flood())
+    assert all(isinstance(answer, LinkError) for answer in answers)
+    host.connect(broker)
+
+
+def test_stop_in_the_middle_of_an_offer_leaves_no_socket(host: RelayHost, broker: FakeBroker) -> None:
+    started(host, broker)
+    host.connect(broker)
+    handles = [add(broker) for _ in range(50)]
+
+    async def stop() -> None:
+        relay, host.relay = host.relay, None
+        assert relay is not None
+        offers = [asyncio.ensure_future(broker.offer())]
+        while not sock(host, handles[0]).exists():
+            await asyncio.sleep(0)
+        await relay.stop()
+        await asyncio.gather(*offers, return_exceptions=True)
+
+    host.run(stop())
+    assert not list(host.sockets.glob("*.sock"))
+
+
+def test_offer_is_taken_whole_when_the_link_breaks_meanwhile(host: RelayHost, broker: FakeBroker) -> None:
+    gone = add(broker)
+    started(host, broker)
+    host.connect(broker)
+    broker.items.clear()
+    handles = [add(broker) for _ in range(50)]
+
+    async def cut() -> None:
+        link = broker.link
+        assert link is not None
+        offering = asyncio.ensure_future(broker.offer())
+        while not sock(host, handles[0]).exists():
+            await asyncio.sleep(0)
+        link.abort(LinkError("cut"))
+        with contextlib.suppress(LinkError):
+            await offering
+
+    host.run(cut())
+    host.wait_for(lambda: all(sock(host, handle).exists() for handle in handles) and not sock(host, gone).exists())
 
 
 def test_handle_of_another_broker_is_not_taken(host: RelayHost, broker: FakeBroker, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from glideinwms_bosco.broker.backends.model import choose_key
 from glideinwms_bosco.broker.backends.ssh_add import KeyFile, load_key
 from glideinwms_bosco.errors import KeyBackendError
 from glideinwms_bosco.link.backoff import LONGEST_S, Backoff
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.sshwire.certificate import Certificate
 from glideinwms_bosco.sshwire.keys import PublicKey
 
@@ -92,7 +93,7 @@ class AgentProcess:
             raise KeyBackendError(f"{_ARGV[0]}: cannot be started: {err.strerror}", hint) from None
         try:
             # With -D it prints where it listens, when it does.
-            line = await asyncio.wait_for(_first_line(self._process), START_DEADLINE_S)
+            line = await bounded(START_DEADLINE_S, _first_line(self._process))
         except asyncio.TimeoutError:
             line = b""
         if not line:
@@ -179,7 +180,7 @@ class PrivateAgent:
         """
         if not self._up.is_set() and not self._gave_up:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._up.wait(), RESTART_WAIT_S)
+                await bounded(RESTART_WAIT_S, self._up.wait())
         if self._client is None or not self._up.is_set():
             raise KeyBackendError(self.trouble)
         return self._client

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Optional
 
 from glideinwms_bosco.errors import KeyBackendError
+from glideinwms_bosco.link.deadline import bounded
 
 MAX_OUTPUT_BYTES = 65536
 
@@ -60,7 +61,7 @@ async def run_command(
     except OSError as err:
         raise KeyBackendError(f"{argv[0]}: cannot be started: {err.strerror or err}") from None
     try:
-        stdout, stderr = await asyncio.wait_for(_output(process), deadline_s)
+        stdout, stderr = await bounded(deadline_s, _output(process))
     except BaseException as err:
         # What it has started has inherited the group, and may hold a secret.
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -30,6 +30,7 @@ from glideinwms_bosco.broker.backends.command import run_command
 from glideinwms_bosco.broker.backends.model import choose_key
 from glideinwms_bosco.broker.backends.ssh_add import KeyFile, load_key
 from glideinwms_bosco.errors import KeyBackendError, WireError
+from glideinwms_bosco.link.deadline import bounded
 from glideinwms_bosco.sshwire.certificate import Certificate, is_certificate, parse_certificate
 from glideinwms_bosco.sshwire.keys import PublicKey
 
@@ -142,7 +143,7 @@ class ExecKeyBackend:
     async def _keep(self, delay_s: float) -> None:
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._again.wait(), delay_s)
+                await bounded(delay_s, self._again.wait())
             self._again.clear()
             delay_s = await self._fetch_and_load(delay_s)
 

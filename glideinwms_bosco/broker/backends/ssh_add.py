@@ -105,14 +105,16 @@ def _passphrase(key: KeyFile, environment: Mapping[str, str]) -> Iterator[Option
     else:
         path, forbidden = Path(name), stat.S_IRWXO | stat.S_IRWXG
     try:
-        stream = path.open("rb")
+        # Without O_NONBLOCK opening a pipe waits for its writer.
+        stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as err:
         raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: {path}: {err.strerror}") from None
     with stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_mode & forbidden or found.st_uid not in (0, os.geteuid()):
             problem = "must be a file that only the broker may read"
-            raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: {path} {problem}", f"chmod 600 {path}")
+            hint = f"chown to its user and chmod 600 {path}"
+            raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: {path} {problem}", hint)
         yield stream
 
 
