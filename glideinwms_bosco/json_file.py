@@ -63,13 +63,17 @@ class JsonSource:
         self.data: dict[str, Any] = data
 
     @classmethod
-    def read(cls, path: Path, refusal: Refusal) -> JsonSource:
+    def read(cls, path: Path, refusal: Refusal, not_writable_by: int = 0, ours: bool = False) -> JsonSource:
         """Parse a file.
 
+        Args:
+            not_writable_by: permission bits that it must not have, for a file that decides about access.
+            ours: it must belong to root or to the process's user.
+
         Raises:
-            FileProblemsError: also when it cannot be read, is too large or not UTF-8.
+            FileProblemsError: also when it cannot be read, is too large or not UTF-8, or others may write it.
         """
-        return cls(_read(path, refusal), str(path), refusal)
+        return cls(_read(path, refusal, not_writable_by, ours), str(path), refusal)
 
     def line(self, path: PathKey) -> int:
         """Line of the value at `path`, or of the nearest parent that stands in the file."""
@@ -165,15 +169,20 @@ class JsonSource:
                 raise self._fail("a comma or ] must stand here", path=path)
 
 
-def _read(path: Path, refusal: Refusal) -> str:
+def _read(path: Path, refusal: Refusal, not_writable_by: int, ours: bool) -> str:
     def fail(line: int, message: str, hint: str = "") -> FileProblemsError:
         return refusal((Problem(str(path), line, "", message, hint),))
 
     try:
         # Without O_NONBLOCK opening a pipe waits for its writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise fail(0, "is not a regular file", "name a JSON file")
+            if found.st_mode & not_writable_by:
+                raise fail(0, "may be written by others, and decides who may log in where", f"chmod go-w {path}")
+            if ours and os.geteuid() and found.st_uid not in (0, os.geteuid()):
+                raise fail(0, f"belongs to another user (uid {found.st_uid})", f"chown root {path}")
             raw = stream.read(MAX_FILE_BYTES + 1)
     except OSError as err:
         raise fail(0, f"cannot be read: {err.strerror}") from None
