@@ -98,6 +98,7 @@ class Dialer:
                     self._identity,
                     self._factory.pins,
                     name=self._name,
+                    on_connection=self._serve,
                 )
             except LinkError as err:
                 self._is_down(str(err))
@@ -109,10 +110,11 @@ class Dialer:
                 backoff.reset()
             await asyncio.sleep(backoff.next_delay_s())
 
+    def _serve(self, connection: LinkConnection) -> None:
+        connection.on_request = lambda request: self._answer(Asker(connection.peer_pin, connection.where), request)
+
     async def _use(self, connection: LinkConnection) -> None:
-        """Serve one connection to its end."""
-        asker = Asker(connection.peer_pin, connection.where)
-        connection.on_request = lambda request: self._answer(asker, request)
+        """Stay with one connection to its end."""
         self.state.up, self.state.trouble, self.state.since = True, "", time.time()
         self.state.peer, self.state.clock_skew_s = connection.peer_name, connection.clock_skew_s
         LOG.info("%s: connected to %s", self._factory.name, connection.where)

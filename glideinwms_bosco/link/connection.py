@@ -40,6 +40,7 @@ async def dial(
     *,
     name: str,
     on_request: Optional[Handler] = None,
+    on_connection: Optional[Callable[[LinkConnection], None]] = None,
     features: tuple[str, ...] = (),
     limits: Optional[Limits] = None,
 ) -> LinkConnection:
@@ -49,6 +50,8 @@ async def dial(
         pins: `sha256:<hex>` of the relay; two while it changes its key.
         name: how we introduce ourselves.
         on_request: answers the relay's Sign.
+        on_connection: called before anything has come, to set the connection's `on_request` in its place: a relay with
+            requests waiting sends them behind its HELLO, before this coroutine goes on.
 
     Raises:
         LinkError: no connection, not the right peer, no HELLO, or it refuses us; worded for the administrator.
@@ -59,6 +62,8 @@ async def dial(
     local = LocalEnd(identity, name, features, limits or Limits())
     context = client_context(identity)
     connection = LinkConnection(where, local, admission.of_relay(where, pins), on_request)
+    if on_connection is not None:
+        on_connection(connection)
     connect_s = local.limits.connect_s
     connecting = asyncio.get_running_loop().create_connection(
         lambda: connection,

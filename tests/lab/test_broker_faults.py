@@ -267,7 +267,7 @@ def test_link_of_200_ms_whose_connection_is_killed(world: World) -> None:
         forwarder.start()
         world.broker.daemon.signal("CONT")
         jobs.await_accepted()
-        assert jobs.events("026") == 0
+        assert jobs.events("026") == 0, f"{world.relay.daemon.log()[-3000:]}\n{world.broker.daemon.log()[-3000:]}"
 
 
 def test_every_job_has_run_once_and_none_was_held(world: World, standing: GridJobs) -> None:

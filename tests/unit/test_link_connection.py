@@ -15,7 +15,7 @@ import pytest
 
 from glideinwms_bosco.errors import LinkError
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S, LinkConnection
-from glideinwms_bosco.link.connection import Handler, Limits, listen
+from glideinwms_bosco.link.connection import Handler, Limits, dial, listen
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.frames import MAX_BODY, encode
 from glideinwms_bosco.link.messages import (
@@ -40,6 +40,7 @@ from tests.unit.link_fixture import (
     SIGN,
     Ends,
     RawPeer,
+    Relay,
     answer_sign,
     dial_to,
     frame,
@@ -86,6 +87,28 @@ class TestRequests:
                 assert answer == SignOk(b"signature of data")
                 assert asked == [SIGN]
                 assert relay.outstanding == 0
+
+        run(test())
+
+    def test_request_right_behind_the_relays_hello_is_answered(self, ends: Ends) -> None:
+        """A relay with requests waiting sends them before the dialling side goes on."""
+
+        async def first(relay: Relay) -> Answer:
+            return await (await relay.came.get()).request(SIGN, DEADLINE_S)
+
+        def serve(connection: LinkConnection) -> None:
+            connection.on_request = answer_sign
+
+        async def test() -> None:
+            async with relay_of(ends) as relay:
+                asking = asyncio.ensure_future(first(relay))
+                pins = [ends.relay.pin]
+                broker = await dial(LOOPBACK, relay.port, ends.broker, pins, name="f", on_connection=serve)
+                try:
+                    assert isinstance(await asking, SignOk)
+                finally:
+                    broker.close()
+                    await broker.wait_closed()
 
         run(test())
 
