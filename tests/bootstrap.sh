@@ -17,6 +17,8 @@ need busybox busybox
 need tcsh tcsh
 need mmdebstrap mmdebstrap
 need ip iproute2
+need pkill procps
+need openssl openssl
 need patchelf patchelf
 need bats bats
 need checkbashisms devscripts

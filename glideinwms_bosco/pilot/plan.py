@@ -115,10 +115,11 @@ def _script_names(runtime: Runtime) -> Iterator[tuple[str, str, int]]:
     if runtime.cvmfs is not None:
         yield "cvmfs_setup", EXECUTABLE, 0
         yield "cvmfs_check", EXECUTABLE, CHECK_PERIOD_S
-    if contained:
-        yield "container_setup", EXECUTABLE, 0
     if runtime.credentials is not None:
         yield "credentials_setup", EXECUTABLE, 0
+    if contained:
+        # After the credentials: a CA directory that cannot be bound must fail the trial and not the payloads.
+        yield "container_setup", EXECUTABLE, 0
     if runtime.cvmfs is not None or contained:
         # It also keeps jobs that ask for CVMFS away from a pilot that has none.
         yield "payload_setup", EXECUTABLE, 0

@@ -23,14 +23,19 @@ _INCLUDE = re.compile(r"^# gwms-bosco-include:(?P<names>[^\n]*)\n", re.MULTILINE
 _LIBRARY = re.compile(r"lib/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHEBANG = re.compile(r"\A#![^\n]*\n")
 _HINT = "install the package again"
+_PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDER = "validation_scripts"
 
 
-def default_scripts_dir() -> Path:
-    """Where the scripts lie: beside the package in a checkout, else in the installation's share folder."""
-    checkout = Path(__file__).resolve().parents[2] / _FOLDER
-    installed = Path(sys.prefix) / "share" / "gwms-bosco" / _FOLDER
-    return checkout if checkout.is_dir() else installed
+def default_scripts_dir(package: Path = _PACKAGE) -> Path:
+    """Where the scripts lie: beside the package in a checkout, else in the share folder of its installation.
+
+    pip installs below a prefix that need not be the interpreter's (`--user`, Debian's /usr/local), so it is looked for
+    above the package.
+    """
+    share = Path("share", "gwms-bosco", _FOLDER)
+    candidates = [package.parent / _FOLDER, *(folder / share for folder in package.parents)]
+    return next((folder for folder in candidates if folder.is_dir()), Path(sys.prefix) / share)
 
 
 def read_sources(folder: Path) -> Mapping[str, str]:

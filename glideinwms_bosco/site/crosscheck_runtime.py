@@ -71,6 +71,9 @@ def _block(runtime: Runtime) -> Iterator[tuple[str, str, str, str]]:
         if runtime.rungs() == ("native",) and not named:
             message = "only a /cvmfs that the node has itself can be used; there is no cvmfsexec and no parrot"
             yield "cvmfs", message, "set cvmfsexec, or say rungs: [native]", "warning"
+        if (runtime.cvmfs.cache or "").startswith("image:"):
+            message = "a cache in an ext4 image is not supported: no pilot script mounts one"
+            yield "cvmfs.cache", message, "name a local disk (local:DIR) or ram; never a shared file system", "error"
         if runtime.cvmfs.cache == "ram" and runtime.cvmfs.quota_mb is None:
             yield "cvmfs.cache", "a cache in RAM has no quota_mb", "set one that the pilot's memory allows", "warning"
     elif runtime.payload_cvmfs != "always":

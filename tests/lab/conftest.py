@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, prepare_factory
+from tests.lab.pilot_site import prepare
+from tests.lab.pilots import PilotEntry
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +33,12 @@ def lab() -> Iterator[Lab]:
         yield made
     finally:
         made.down()
+
+
+@pytest.fixture(scope="session")
+def entries(lab: Lab) -> Mapping[str, PilotEntry]:
+    """The Global Pool is up, and entries are rendered whose pilots run for real."""
+    return prepare(lab)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,6 +87,7 @@ class Host:
             "LAB_CHECKOUT": str(checkout),
             "LAB_CHECKOUT_IN_HOST": CHECKOUT_IN_HOST,
             "LAB_SHARED": shared,
+            "LAB_CHROOT": "yes" if self.spec.chroot else "",
         }
         enter = ["nsenter", f"--net=/run/netns/{self.settings.netns(self.name)}"]
         unshare = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "sh", str(INIT)]

@@ -3,7 +3,8 @@
 # shellcheck shell=sh
 # Executed as pid 1 of a host's mount, pid, uts and ipc name spaces; its network name space was entered before.
 # Environment: LAB_ID (lab/host), LAB_HOST, LAB_LOWER (overlay lowerdir), LAB_DIR (the host's state directory),
-# LAB_CHECKOUT, LAB_CHECKOUT_IN_HOST, LAB_SHARED (empty: the host is not on the cluster's shared directory).
+# LAB_CHECKOUT, LAB_CHECKOUT_IN_HOST, LAB_SHARED (empty: the host is not on the cluster's shared directory), LAB_CHROOT
+# (not empty: the host's root is entered by chroot alone).
 set -eu
 mount --make-rprivate /
 
@@ -54,7 +55,12 @@ hostname "$LAB_HOST"
 echo "$LAB_HOST" >etc/hostname
 echo 0 >proc/sys/net/ipv4/ip_forward
 
-# pivot_root, not chroot: inside a chroot the kernel refuses unprivileged user name spaces.
+# pivot_root, not chroot: inside a chroot the kernel refuses unprivileged user name spaces. A node without them is had so.
+if [ -n "${LAB_CHROOT:-}" ]; then
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LAB_ID="$LAB_ID" chroot . /usr/bin/tini -- /bin/sh -c '
+        echo "$LAB_ID" >/run/gwms-lab-host && exec sleep infinity'
+fi
 mkdir .old
 pivot_root . .old
 # shellcheck disable=SC2016 # expanded by the inner shell

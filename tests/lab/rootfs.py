@@ -20,6 +20,7 @@ from tests.lab.settings import LabError, Recipe, Settings
 
 HOOK = Path(__file__).with_name("rootfs_hook.sh")
 PURGE = Path(__file__).with_name("purge_layer.sh")
+UNSTABLE = Path(__file__).with_name("unstable_hook.sh")
 BUILD_DEADLINE_S = 900.0
 APT_DEADLINE_S = 300.0
 BUILD_PREFIX = ".build-"
@@ -57,7 +58,12 @@ def install_tools(packages: list[str]) -> None:
 
 def rootfs_path(settings: Settings, recipe: Recipe) -> Path:
     """Return where a recipe's result lies; it holds `root` and, if something is purged, `purged`."""
-    parts = (json.dumps(dataclasses.asdict(recipe), sort_keys=True), HOOK.read_text(), PURGE.read_text())
+    fields = dataclasses.asdict(recipe)
+    parts = [HOOK.read_text(), PURGE.read_text()]
+    # What a recipe does not use must not change its digest: every root file system would be built again.
+    if fields.pop("unstable"):
+        parts.append(UNSTABLE.read_text() + " ".join(recipe.unstable))
+    parts.insert(0, json.dumps(fields, sort_keys=True))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
     return settings.rootfs_dir / f"{recipe.kind}-{digest}"
 
@@ -122,6 +128,8 @@ def _mmdebstrap(recipe: Recipe, root: Path, scratch: Path) -> None:
         name = recipe.build_hostname
         argv = ["sh", "-c", 'hostname "$1"; shift; exec "$@"', "sh", name, *argv]
         argv += [f'--essential-hook=echo 127.0.0.1 localhost {name} >"$1/etc/hosts"']
+    if recipe.unstable:
+        argv += [f'--customize-hook=sh {shlex.quote(str(UNSTABLE))} "$1" {shlex.join(recipe.unstable)}']
     argv += [f'--customize-hook=sh {shlex.quote(str(HOOK))} "$1"', recipe.suite, str(root)]
     _isolated(argv)
 

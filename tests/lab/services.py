@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Callable
 
 from tests.lab import condor_pool, factory, firewall, gridengine, slurm, sshd
@@ -12,6 +13,7 @@ from tests.lab.host import Host
 from tests.lab.settings import WORKERS
 from tests.lab.steps import Steps, together
 
+NODE_FAULTS = Path(__file__).with_name("node_faults.sh")
 _MUNGED = "/run/munge/munged.pid"
 # host -> pid files of the daemons that must live for it to count as up
 DAEMONS: dict[str, tuple[str, ...]] = {
@@ -23,8 +25,6 @@ DAEMONS: dict[str, tuple[str, ...]] = {
     "login-sge": (*gridengine.PID_FILES, sshd.PID_FILE),
     "login-old": (sshd.PID_FILE,),
     "login-oldest": (sshd.PID_FILE,),
-    "frontend": (),
-    "frontend2": (),
 }
 # extra host -> what runs there beside sshd
 _BATCH_SYSTEMS: dict[str, Callable[[Host], None]] = {
@@ -35,7 +35,7 @@ _BATCH_SYSTEMS: dict[str, Callable[[Host], None]] = {
 
 def dead_daemons(host: Host) -> list[str]:
     """Return the pid files of a host's daemons that do not run."""
-    return [pid_file for pid_file in DAEMONS[host.name] if not host.daemon_runs(pid_file)]
+    return [pid_file for pid_file in DAEMONS.get(host.name, ()) if not host.daemon_runs(pid_file)]
 
 
 def start_base(hosts: Mapping[str, Host], steps: Steps) -> None:
@@ -71,6 +71,9 @@ def start_extra(host: Host, factory_host: Host, steps: Steps) -> None:
     if host.spec.closed:
         with steps.step("firewall"):
             firewall.close(host)
+    if host.spec.faults:
+        with steps.step("faults"):
+            host.sh(NODE_FAULTS.read_text(), *host.spec.faults)
     if host.spec.accounts:
         with steps.step("sshd"):
             sshd.start(host, sshd.public_keys(factory_host))

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 NAME_ENV = "GWMS_LAB_NAME"
 PROFILE_ENV = "GWMS_LAB_PROFILE"
@@ -48,6 +48,7 @@ class Recipe:
         apt_options: extra lines of apt configuration.
         build_hostname: host name during the build; some packages configure themselves for it. May be empty.
         without: packages purged in a second layer, for hosts that must not have them.
+        unstable: packages taken from Debian's unstable suite, everything else stays at `suite`.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Recipe:
     apt_options: tuple[str, ...] = ()
     build_hostname: str = ""
     without: tuple[str, ...] = ()
+    unstable: tuple[str, ...] = ()
 
 
 # `tini` is every host's pid 1.
@@ -75,6 +77,15 @@ _GRID_ENGINE = (
     *("libgomp1", "libuuid1", "libpcre2-8-0", "libstdc++6", "libssl3t64"),
 )
 
+# A worker node on which pilots mount, map paths and check certificates.
+_NODE = (
+    *_ANY_HOST,
+    *("condor", "fuse3", "squashfuse", "fuse2fs", "squashfs-tools", "e2fsprogs", "proot", "busybox"),
+    *("bubblewrap", "curl", "openssl", "ca-certificates", "strace", "socat", "file"),
+)
+# A worker node of another age: glibc 2.31, no Debian package of a younger HTCondor runs there.
+_OLDEST_NODE = (*_ANY_HOST, "fuse3", "proot", "curl", "openssl", "ca-certificates", "file")
+
 # A suite that is still moving can have a Release file past its date: apt then finds no package at all.
 _IGNORE_RELEASE_DATE = ('Acquire::Check-Valid-Until "false"',)
 
@@ -82,6 +93,16 @@ GRID_ENGINE_RECIPE = Recipe("gridengine", "trixie", _GRID_ENGINE, build_hostname
 OLD_RECIPE = Recipe("bookworm", "bookworm", _ANY_HOST)
 # OpenSSH 8.4, before session-bind; Python 3.9; glibc 2.31.
 OLDEST_RECIPE = Recipe("bullseye", "bullseye", _ANY_HOST)
+NODE_RECIPE = Recipe("node", "trixie", _NODE)
+OLDEST_NODE_RECIPE = Recipe("oldest-node", "bullseye", _OLDEST_NODE)
+# Debian 13 has no apptainer.
+APPTAINER_RECIPE = Recipe(
+    "apptainer",
+    "trixie",
+    _NODE,
+    apt_options=_IGNORE_RELEASE_DATE,
+    unstable=("apptainer", "containernetworking-plugins"),
+)
 PROFILES: dict[str, Recipe] = {
     "trixie": Recipe("trixie", "trixie", _FULL, without=("condor",)),
     "next": Recipe("next", "forky", _FULL, apt_options=_IGNORE_RELEASE_DATE, without=("condor",)),
@@ -114,6 +135,8 @@ class HostSpec:
         accounts: pilot accounts that may log in with the factory's key of the same name.
         old_sshd: OpenSSH < 9.8, which knows no PerSourcePenalties.
         closed: a firewall lets nothing in but answers, as at a VO's frontend.
+        chroot: its root is entered by chroot alone, so the kernel refuses user name spaces.
+        faults: what is wrong with it or special about it, see node_faults.sh.
     """
 
     links: tuple[Link, ...]
@@ -124,6 +147,8 @@ class HostSpec:
     accounts: tuple[str, ...] = ()
     old_sshd: bool = False
     closed: bool = False
+    chroot: bool = False
+    faults: tuple[str, ...] = ()
 
 
 BASE_HOSTS: dict[str, HostSpec] = {
@@ -138,6 +163,29 @@ BASE_HOSTS: dict[str, HostSpec] = {
     "worker1": HostSpec((Link("eth0", CLUSTER, "10.77.1.11"),), has_htcondor=False, shared=True, gateway="10.77.1.1"),
     "worker2": HostSpec((Link("eth0", CLUSTER, "10.77.1.12"),), has_htcondor=False, shared=True, gateway="10.77.1.1"),
 }
+# Worker nodes on which pilots find less than they hope for. Each has what NODE_RECIPE gives, and a FUSE device.
+_NODE_VARIANTS: dict[str, dict[str, Any]] = {
+    "node-native": {"faults": ("native-cvmfs",)},
+    "node-nofuse": {"faults": ("no-fuse",)},
+    "node-nouserns": {"chroot": True},
+    "node-neither": {"chroot": True, "faults": ("no-fuse",)},
+    "node-noexec-tmp": {"faults": ("noexec-tmp",)},
+    "node-full-disk": {"faults": ("full-disk",)},
+    "node-no-os-release": {"faults": ("no-os-release",)},
+    "node-ro-home": {"faults": ("ro-home",)},
+    "node-busybox": {"faults": ("busybox",)},
+    "node-no-python": {"faults": ("no-python",)},
+    "node-oldest": {"recipe": OLDEST_NODE_RECIPE},
+}
+_FIRST_VARIANT = 31
+
+
+def _node(number: int, recipe: Recipe = NODE_RECIPE, chroot: bool = False, faults: tuple[str, ...] = ()) -> HostSpec:
+    links = (Link("eth0", CLUSTER, f"10.77.1.{number}"),)
+    faults = ("open-fuse", *faults)
+    return HostSpec(links, recipe, shared=True, gateway="10.77.1.1", chroot=chroot, faults=faults)
+
+
 EXTRA_HOSTS: dict[str, HostSpec] = {
     "login-condor": HostSpec((Link("eth0", OUTER, "10.77.0.21"),), accounts=("pilot",)),
     "login-sge": HostSpec((Link("eth0", OUTER, "10.77.0.22"),), recipe=GRID_ENGINE_RECIPE, accounts=("pilot",)),
@@ -145,6 +193,9 @@ EXTRA_HOSTS: dict[str, HostSpec] = {
     "login-oldest": HostSpec(
         (Link("eth0", OUTER, "10.77.0.24"),), recipe=OLDEST_RECIPE, accounts=("pilot",), old_sshd=True
     ),
+    "node-apptainer": _node(21, APPTAINER_RECIPE),
+    "node-plain": _node(22),
+    **{name: _node(i, **how) for i, (name, how) in enumerate(_NODE_VARIANTS.items(), _FIRST_VARIANT)},
     "frontend": HostSpec((Link("eth0", OUTER, "10.77.0.40"),), has_htcondor=False, closed=True),
     "frontend2": HostSpec((Link("eth0", OUTER, "10.77.0.41"),), has_htcondor=False, closed=True),
 }

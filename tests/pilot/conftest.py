@@ -25,24 +25,30 @@ CVMFSEXEC_SCRIPTS = os.environ.get("CVMFSEXEC_SCRIPTS", "")
 """A checkout of cvmfsexec: its real scripts run over the stand-in client."""
 
 
-def _folder() -> Iterator[Path]:
+def _needs_mounts() -> None:
+    lacking = node.machine_lacks()
+    if lacking:
+        pytest.skip(f"this machine has no {lacking}")
+
+
+def _folder(above: Optional[Path] = None) -> Iterator[Path]:
     """A folder that the node's user can reach; pytest's own are closed, and closed again by a second run."""
-    folder = Path(tempfile.mkdtemp(prefix="gwms-pilot-"))
+    folder = Path(tempfile.mkdtemp(prefix="gwms-pilot-", dir=above))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In place of pytest's."""
-    yield from _folder()
-
-
 @pytest.fixture(scope="session")
 def session_path() -> Iterator[Path]:
-    """The same for a whole run."""
+    """A folder for a whole run, which holds those of its tests."""
     yield from _folder()
+
+
+@pytest.fixture
+def tmp_path(session_path: Path) -> Iterator[Path]:
+    """In place of pytest's."""
+    yield from _folder(session_path)
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +67,7 @@ def repositories(session_path: Path) -> Path:
 @pytest.fixture(params=["standin", "real-scripts"])
 def distribution(request: pytest.FixtureRequest, tmp_path: Path, repositories: Path) -> Path:
     """A cvmfsexec distribution; the client in it mounts the images of `repositories`."""
+    _needs_mounts()
     scripts = STANDINS / "standin_cvmfsexec"
     if request.param == "real-scripts":
         if not CVMFSEXEC_SCRIPTS:
@@ -111,6 +118,8 @@ def make_node() -> Iterator[Callable[[node.Faults], node.Node]]:
     with ExitStack() as stack:
 
         def make(faults: node.Faults = NOTHING_LACKS) -> node.Node:
+            if faults.native is not None:
+                _needs_mounts()
             return stack.enter_context(node.running(faults))
 
         yield make

@@ -70,11 +70,16 @@ class Pilot:
         for path in folder.iterdir():
             os.chown(path, UID, UID)
 
-    def run(self, name: str, periodic: bool = False) -> Outcome:
-        """Run a packed script of ours as the pilot would."""
+    def write(self, name: str) -> Path:
+        """Put a packed script of ours into the folder."""
         script = self.folder / name
         script.write_bytes(pack_script(name, read_sources(default_scripts_dir())))
         script.chmod(0o755)
+        return script
+
+    def run(self, name: str, periodic: bool = False) -> Outcome:
+        """Run a packed script of ours as the pilot would."""
+        script = self.write(name)
         (self.folder / "otrb_output.xml").unlink(missing_ok=True)
         config, cwd, env = "glidein_config", self.folder, dict(self._env)
         if periodic:

@@ -62,19 +62,30 @@ def _compose_really(pilot: Pilot, fragments: Sequence[str]) -> None:
         names[-1].write_text(text)
     listing = pilot.folder / "wrapper_list.lst"
     listing.write_text("".join(f"{name}\n" for name in names))
-    web_base = Path(GLIDEINWMS_SRC) / "creation" / "web_base"
-    source = (web_base / "condor_startup.sh").read_text()
-    main = re.findall(
-        r"^(?:GLIDEIN_WRAPPER_EXEC|GLIDEIN_Entry_Start)\s.*\n", (web_base / "condor_vars.lst").read_text(), re.M
-    )
-    (pilot.folder / "main_vars.lst").write_text("".join(main))
-    script = _REAL.format(
+    (pilot.folder / "main_vars.lst").write_text(main_variables())
+    script = composing_script()
+    done = pilot.node.run(["bash", "-c", script, "bash", str(listing)], cwd=pilot.folder)
+    assert done.returncode == 0, done.stderr
+
+
+def main_variables() -> str:
+    """The lines of glideinWMS's own condor_vars.lst that name what our scripts set."""
+    path = Path(GLIDEINWMS_SRC) / "creation" / "web_base" / "condor_vars.lst"
+    found = re.findall(r"^(?:GLIDEIN_WRAPPER_EXEC|GLIDEIN_Entry_Start)\s.*\n", path.read_text(), re.MULTILINE)
+    return "".join(found)
+
+
+def composing_script() -> str:
+    """What of the real condor_startup.sh writes the job wrapper, as a bash script: $1 = the list of fragments.
+
+    It runs in the pilot's folder and wants `main_vars.lst` and `condor_vars.lst` there.
+    """
+    source = (Path(GLIDEINWMS_SRC) / "creation" / "web_base" / "condor_startup.sh").read_text()
+    return _REAL.format(
         functions=_cut(source, r"^is_var_required\(\)", r"^# TODO: import from b64uuencode"),
         head=_cut(source, r'^condor_job_wrapper="condor_job_wrapper.sh"', r'^echo "USER_JOB_WRAPPER'),
         tail=_cut(source, r"^cat >> \"\$condor_job_wrapper\" <<EOF", r"^now="),
     )
-    done = pilot.node.run(["bash", "-c", script, "bash", str(listing)], cwd=pilot.folder)
-    assert done.returncode == 0, done.stderr
 
 
 def _cut(text: str, first: str, before: str) -> str:

@@ -7,9 +7,11 @@ Processes of a node end with it, since they live in its PID name space.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +23,41 @@ INIT = Path(__file__).with_name("node_init.sh")
 UID = 2001
 START_S = 10.0
 RUN_S = 60.0
+FUSE_DEVICE = (10, 229)
+"""Source: Linux Documentation/admin-guide/devices.txt."""
+# The limit counts for the whole tree of name spaces below the one in which it is set.
+_ONE_LEVEL = (
+    *("unshare", "-U", f"--map-user={UID}", f"--map-group={UID}", "--keep-caps"),
+    *("sh", "-c", 'echo 1 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh"),
+    *("setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"),
+)
+
+
+@functools.lru_cache(maxsize=1)
+def machine_lacks() -> str:
+    """What this machine has none of, of all that mounts on a node stand on; empty when it has everything."""
+    if os.geteuid() != 0:
+        return "root"
+    if subprocess.run(["unshare", "-Urm", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        return "user name spaces"
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError):
+        device = f"{folder}/fuse"
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(*FUSE_DEVICE))
+        os.close(os.open(device, os.O_RDWR))
+        return ""
+    return "FUSE device"
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What the node lacks. `fuse` is open, denied or absent; `native` a folder of squashfs images mounted in /cvmfs."""
+    """What the node lacks. `fuse` is open, denied or absent; `native` a folder of squashfs images mounted in /cvmfs.
+
+    `one_level` lets its user make user name spaces, but none within one.
+    """
 
     fuse: str = "open"
     userns: bool = True
+    one_level: bool = False
     native: Optional[Path] = None
     removed: tuple[str, ...] = ()
     no_new_privs: bool = False
@@ -45,6 +74,8 @@ class Node:
         """The command line that runs `command` on the node as `user` (numeric id)."""
         enter = ["nsenter", "-t", str(self.pid), "-m", "-p", "-r", "--"]
         if user:
+            if self._faults.one_level:
+                command = [*_ONE_LEVEL, *command]
             enter += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
             if self._faults.no_new_privs:
                 enter.append("--no-new-privs")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +17,20 @@ import pytest
 from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
 from tests.lab.settings import APPTAINER_RECIPE, NODE_RECIPE, Recipe
 from tests.pilot import certificates, debian_node
+from tests.pilot.conftest import REPOSITORY
 from tests.pilot.harness import GLIDEINWMS_SRC, Pilot
 from tests.pilot.job_wrapper import compose
-from tests.pilot.node import Node
-from tests.pilot.test_payload import HELLO, HOSTILE, Job, check_codes_and_streams, check_term, environment
+from tests.pilot.node import Node, machine_lacks
+from tests.pilot.test_cvmfs_traps import wait_until
+from tests.pilot.test_payload import (
+    HELLO,
+    HOSTILE,
+    Job,
+    check_codes_and_streams,
+    check_term,
+    environment,
+    payload_pid,
+)
 
 MAKE_IMAGE = "/srv/gwms-bosco/tests/pilot/make_image.sh"
 BUILD_S = 120.0
@@ -29,26 +41,26 @@ OF_THE_TOOL = ("APPTAINER_", "SINGULARITY_", "PROMPT_COMMAND", "PS1", "USER_PATH
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(session_path: Path) -> Path:
     """A small image file, made once."""
-    if os.geteuid() != 0:
-        pytest.skip("a test node needs root")
-    folder = tmp_path_factory.mktemp("image")
+    lacking = machine_lacks()
+    if lacking:
+        pytest.skip(f"this machine has no {lacking}")
+    folder = session_path / "image"
+    folder.mkdir()
     with debian_node.running(APPTAINER_RECIPE, folder) as node:
         node.run(["bash", MAKE_IMAGE, str(folder / "site.sif")], user=0, deadline_s=BUILD_S).check_returncode()
-    for path in (folder, folder.parent):
-        path.chmod(0o755)
     return folder / "site.sif"
 
 
 @pytest.fixture
-def debian(tmp_path: Path, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeNode]:
+def debian(tmp_path: Path, image: Path, session_path: Path) -> Iterator[MakeNode]:
     """Bring up Debian 13 nodes that see the folders of all tests."""
     with ExitStack() as stack:
 
         def make(recipe: Recipe = APPTAINER_RECIPE, fuse: bool = True) -> Node:
             os.link(image, tmp_path / "site.sif")
-            return stack.enter_context(debian_node.running(recipe, tmp_path_factory.getbasetemp(), fuse))
+            return stack.enter_context(debian_node.running(recipe, session_path, fuse))
 
         yield make
 
@@ -67,7 +79,7 @@ def configured(tmp_path: Path, **config: str) -> dict[str, str]:
 
 @pytest.fixture
 def contained(debian: MakeNode, make_pilot: MakePilot, tmp_path: Path) -> Callable[..., Pilot]:
-    """A pilot whose container_setup has run, and payload_setup after it."""
+    """A pilot whose scripts have run in the order of the plan, up to payload_setup."""
 
     def make(distribution: Optional[Path] = None, fuse: bool = True, **config: str) -> Pilot:
         node = debian(fuse=fuse)
@@ -77,6 +89,8 @@ def contained(debian: MakeNode, make_pilot: MakePilot, tmp_path: Path) -> Callab
         if distribution is not None:
             outcome = pilot.run("cvmfs_setup")
             assert outcome.metrics.get("mode") == config.get("GWMS_BOSCO_CVMFS_RUNGS", "userns"), outcome.detail
+        if "GWMS_BOSCO_CA" in config:
+            assert pilot.run("credentials_setup").rc == 0
         outcome = pilot.run("container_setup")
         assert (outcome.rc, outcome.status) == (0, "OK"), outcome
         assert pilot.run("payload_setup").metrics["wrapped"] == "True"
@@ -122,29 +136,59 @@ def test_cvmfs_of_mountrepo_is_bound(contained: Callable[..., Pilot], distributi
     assert done.stdout.startswith(b"hello") and done.stdout.endswith(b"stand-in image\n"), done
 
 
+def located_tool(pilot: Pilot, image: str) -> str:
+    """What glideinWMS's singularity_setup.sh takes for apptainer, after it has run `image` with it."""
+    script = (
+        ". ./add_config_line.source && . main/singularity_lib.sh && glidein_config=$PWD/glidein_config && "
+        'singularity_locate_bin "" "$1" >&2 && echo "$HAS_SINGULARITY $GWMS_SINGULARITY_PATH"'
+    )
+    done = pilot.node.run(["bash", "-c", script, "setup", image], cwd=pilot.folder)
+    words = done.stdout.decode().split()
+    assert words[:1] == ["True"], done
+    return words[1]
+
+
 @pytest.mark.skipif(not GLIDEINWMS_SRC, reason="GLIDEINWMS_SRC names no checkout of glideinWMS")
+@pytest.mark.parametrize("on_cvmfs", [False, True], ids=["image-file", "image-on-cvmfs"])
+@pytest.mark.parametrize("rung", ["userns", "fusermount"])
 def test_real_singularity_wrapper_around_ours_runs_the_payload_bare(
-    debian: MakeNode, make_pilot: MakePilot, tmp_path: Path, distribution: Path
+    debian: MakeNode,
+    make_pilot: MakePilot,
+    distribution: Path,
+    image: Path,
+    repositories: Path,
+    rung: str,
+    on_cvmfs: bool,
 ) -> None:
     """A frontend's container: its fragment starts apptainer, which runs the composed wrapper again inside."""
-    node = debian()
-    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution))
-    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
-    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    node, images = debian(), "images.example.org"
+    if not (repositories / f"{images}.squashfs").exists():
+        subprocess.run(["mksquashfs", image, repositories / f"{images}.squashfs", "-quiet", "-no-progress"], check=True)
+    names = f"{REPOSITORY},{images}"
+    config = {"GWMS_BOSCO_CVMFS_REPOS": names, "GWMS_BOSCO_CVMFS_RUNGS": rung}
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), **config)
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == rung
+    outcome = pilot.run("payload_setup")
+    assert (outcome.metrics["wrapped"], outcome.metrics["why"]) == ("True", "")
+    assert pilot.published()["GWMS_BOSCO_CVMFS_IN_CONTAINERS"] == "True"
     web_base = Path(GLIDEINWMS_SRC) / "creation" / "web_base"
     (pilot.folder / "main").mkdir()
     (pilot.folder / "main" / "singularity_lib.sh").write_bytes((web_base / "singularity_lib.sh").read_bytes())
     (pilot.folder / ".gwms.d" / "bin").mkdir(parents=True)
+    place = f"/cvmfs/{images}/{image.name}" if on_cvmfs else str(image)
+    tool = located_tool(pilot, place)
+    assert tool == str(pilot.folder / "gwms_bosco" / "container-with-cvmfs")
     theirs = (web_base / "frontend" / "default_singularity_wrapper.sh").read_text()
     # It would wait ten minutes before it says why it has failed.
     theirs = theirs.replace("EXITSLEEP=10m", "EXITSLEEP=0")
-    job = Job(pilot, compose(pilot, after=[theirs]), f'SingularityImage = "{tmp_path / "site.sif"}"\n')
+    job = Job(pilot, compose(pilot, after=[theirs]), f'SingularityImage = "{place}"\n')
     machine = job.scratch / ".machine.ad"
-    machine.write_text('HAS_SINGULARITY = true\nSINGULARITY_PATH = "/usr/bin/apptainer"\n')
+    machine.write_text(f'HAS_SINGULARITY = true\nSINGULARITY_PATH = "{tool}"\n')
     os.chown(job.scratch, 2001, 2001)
-    script = "cat /etc/standin-image; pwd; exit 42"
+    script = f"cat /etc/standin-image; pwd; cat {HELLO}; exit 42"
     done = job.run("/bin/sh", "-c", script, _CONDOR_MACHINE_AD=str(machine))
-    assert (done.returncode, done.stdout) == (42, b"stand-in image\n/srv\n"), done
+    assert (done.returncode, done.stdout[:20]) == (42, b"stand-in image\n/srv\n"), done
+    assert done.stdout[20:].startswith(b"hello from"), done
     assert not job.error_file.exists()
 
 
@@ -238,8 +282,7 @@ def test_https_with_a_client_certificate_from_inside(contained: Callable[..., Pi
     pilot = contained(
         ENTRY_GWMS_BOSCO_CA_DIR=str(shipped), GWMS_BOSCO_CA="node,shipped", GWMS_BOSCO_X509_REQUIRED="True"
     )
-    outcome = pilot.run("credentials_setup")
-    assert (outcome.rc, outcome.metrics["ca"]) == (0, "shipped"), outcome
+    assert pilot.published()["GWMS_BOSCO_CA_FROM"] == '"shipped"'
     job = Job(pilot, compose(pilot))
     proxy = job.scratch / "proxy.pem"
     authority.write_credential(proxy, "payload")
@@ -276,3 +319,68 @@ def test_refuses_hostile_values(make_node: MakeNode, make_pilot: MakePilot, key:
         assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
         assert key in outcome.detail and len(outcome.detail) < 300
     assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1
+
+
+@pytest.fixture
+def mode_4(
+    debian: MakeNode, make_pilot: MakePilot, tmp_path: Path, distribution: Path
+) -> Iterator[Callable[..., Pilot]]:
+    """A pilot whose CVMFS is mounted by the container tool, in the site's image."""
+    if "cvmfs2-wrapper" in (distribution / "singcvmfs").read_text():
+        pytest.skip("the real singcvmfs needs a client that runs in the image")
+    pilots = []
+
+    def make(**config: str) -> Pilot:
+        config = {"GWMS_BOSCO_IMAGE": str(tmp_path / "site.sif"), "GWMS_BOSCO_CVMFS_RUNGS": "container", **config}
+        pilots.append(make_pilot(debian(), GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), **config))
+        return pilots[-1]
+
+    yield make
+    for pilot in pilots:
+        pilot.end()
+
+
+def test_cvmfs_of_mode_4_is_read_in_the_image(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4()
+    outcome = pilot.run("cvmfs_setup")
+    assert outcome.metrics.get("mode") == "container", outcome
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    job = Job(pilot, compose(pilot))
+    done = job.run("cat", HELLO, "/etc/standin-image")
+    assert done.stdout.startswith(b"hello") and done.stdout.endswith(b"stand-in image\n"), done
+    assert job.run("sh", "-c", "pwd; echo x >here").stdout.decode() == f"{job.scratch}\n"
+    assert (job.scratch / "here").exists()
+    # What singcvmfs binds must not hide the image's own.
+    assert job.run("/usr/bin/env", "true").returncode == 0
+    check_codes_and_streams(job)
+    for group in (False, True):
+        check_term(job, group)
+    assert "GWMS_BOSCO_CVMFS_OK = True\n" in pilot.run("cvmfs_check", periodic=True).stdout
+    pilot.end()
+    wait_until(lambda: pilot.node.run(["pgrep", "-u", "2001", "-f", "cvmfs|squashfuse|apptainer"]).stdout == b"")
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+
+
+def test_a_payload_in_mode_4_ends_when_its_starter_is_killed(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4()
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    with Job(pilot, compose(pilot)).start("sh", "-c", "echo ready; while :; do sleep 0.07; done") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        # As a batch system ends a job: the payload is in no group that it knows.
+        os.killpg(payload_pid(process), signal.SIGKILL)
+        wait_until(lambda: pilot.node.run(["pgrep", "-f", "sleep 0.0[7]"]).stdout == b"")
+
+
+def test_a_mount_of_mode_4_that_fails_in_silence_is_seen(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4(GWMS_BOSCO_CVMFS_REPOS="cms.cern.ch,nosuch.cern.ch")
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "container: nosuch.cern.ch: " in outcome.detail
+    wait_until(lambda: pilot.node.run(["pgrep", "-u", "2001", "-f", "cvmfs|squashfuse|apptainer"]).stdout == b"")
+
+
+def test_mode_4_says_which_image_is_missing(mode_4: Callable[..., Pilot], tmp_path: Path) -> None:
+    outcome = mode_4(GWMS_BOSCO_IMAGE=str(tmp_path / "nosuch.sif")).run("cvmfs_setup")
+    assert f"container: no image at {tmp_path}/nosuch.sif" in outcome.detail

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.pilot.harness import Pilot
-from tests.pilot.node import UID, Node
+from tests.pilot.node import UID, Faults, Node
 
 MakeNode = Callable[..., Node]
 MakePilot = Callable[..., Pilot]
 HELLO = "/cvmfs/cms.cern.ch/hello"
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 TRAPPING = 'trap "echo trapped; exit 42" TERM; echo ready; while :; do sleep 0.05; done'
 
 
@@ -99,10 +102,29 @@ def test_term_runs_the_payloads_trap(pilot: Pilot, group: bool) -> None:
     assert ended.stdout.split() == [b"42", b"ready", b"trapped"], ended
 
 
-def test_term_to_the_pilots_group_does_not_end_the_mount(pilot: Pilot) -> None:
-    assert "cvmfsexec" in " ".join(processes(pilot.node))
-    pilot.node.run(["sh", "-c", "trap '' TERM; kill -TERM 0"])
-    assert pilot.payload("cat", HELLO).returncode == 0
+def test_term_to_the_pilots_group_does_not_end_the_mount(
+    node: Node, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    pilot.write("cvmfs_setup")
+    # As glidein_startup.sh: the script is its child, in its process group. The trap keeps only the pilot itself alive.
+    startup = f"""
+        trap : TERM
+        echo "GLIDEIN_STARTUP_PID $$" >>glidein_config
+        ./cvmfs_setup glidein_config entry </dev/null
+        sleep 600 &
+        kill -TERM 0
+        wait
+        ps -A -o pgid=,comm= | awk -v group=$$ '$1 == group' | grep -E 'cvmfs|fuse|unshare'
+        {pilot.run_with_cvmfs} cat {HELLO}
+    """
+    ended = node.run(["setsid", "-w", "bash", "-c", startup], cwd=pilot.folder)
+    lines = ended.stdout.decode().splitlines()
+    assert lines[0].startswith(f"CVMFS: {mode}"), ended
+    assert lines[1].startswith("hello"), ended
+    assert len(lines) == 2, ended
+    wait_until(lambda: [line for line in processes(node) if "cvmfs" in line] == [])
+    pilot.end()
 
 
 def test_everything_is_taken_down_when_the_pilot_is_killed(pilot: Pilot) -> None:
@@ -161,6 +183,209 @@ def test_the_stop_word_ends_it(pilot: Pilot) -> None:
     wait_until(lambda: processes(pilot.node) == [])
 
 
+def test_a_closed_stdin_is_not_handed_to_cvmfsexec(
+    node: Node, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    direct = node.run(["sh", "-c", f"{distribution}/cvmfsexec cms.cern.ch -- true <&-"])
+    assert b"Bad file descriptor" in direct.stderr
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    pilot.write("cvmfs_setup")
+    ended = node.run(["sh", "-c", "exec ./cvmfs_setup glidein_config entry <&-"], cwd=pilot.folder)
+    assert ended.stdout.startswith(f"CVMFS: {mode}".encode()), ended
+    # A payload without one has none, as it would without us.
+    closed = node.run(["sh", "-c", f"{pilot.run_with_cvmfs} cat {HELLO} <&-"], cwd=pilot.folder)
+    assert closed.stdout.startswith(b"hello"), closed
+    pilot.end()
+
+
+@pytest.fixture
+def masked(node: Node) -> Node:
+    """A node whose /proc looks as docker leaves it: cvmfsexec then makes no PID name space."""
+    node.run(["mount", "--bind", "/proc/sys", "/proc/sys"], user=0).check_returncode()
+    return node
+
+
+def test_without_a_pid_name_space_it_works_and_nothing_stays(
+    masked: Node, make_pilot: MakePilot, distribution: Path
+) -> None:
+    pilot = make_pilot(masked, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS="userns")
+    outcome = pilot.run("cvmfs_setup")
+    assert outcome.metrics.get("mode") == "userns", outcome
+    assert pilot.payload("cat", HELLO).stdout.startswith(b"hello")
+    own = masked.run(["readlink", "/proc/self/ns/pid"]).stdout
+    client = masked.run(["pgrep", "-n", "squashfuse"]).stdout.decode().strip()
+    assert masked.run(["readlink", f"/proc/{client}/ns/pid"]).stdout == own
+    pilot.end()
+    wait_until(lambda: processes(masked) == [])
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+
+
+def test_without_a_pid_name_space_the_next_pilot_removes_what_a_killed_holder_left(
+    masked: Node, make_pilot: MakePilot, distribution: Path
+) -> None:
+    config = {"GWMS_BOSCO_CVMFSEXEC_DIR": str(distribution), "GWMS_BOSCO_CVMFS_RUNGS": "userns"}
+    pilot = make_pilot(masked, **config)
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+    clients = masked.run(["pgrep", "squashfuse"]).stdout.split()
+    masked.run(["pkill", "-9", "-f", "gwms_bosco/cvmfs-holder"])
+    pilot.end()
+    following = make_pilot(masked, "next", **config)
+    assert following.run("cvmfs_setup").metrics.get("mode") == "userns"
+    assert following.payload("cat", HELLO).stdout.startswith(b"hello")
+    assert not set(clients) & set(masked.run(["pgrep", "squashfuse"]).stdout.split())
+    following.end()
+    wait_until(lambda: processes(masked) == [])
+
+
+def test_one_level_of_user_name_spaces_is_refused_before_cvmfsexec_mounts(
+    make_node: MakeNode, make_pilot: MakePilot, distribution: Path
+) -> None:
+    node = make_node(Faults(one_level=True))
+    assert node.run(["unshare", "-r", "true"]).returncode == 0
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS="userns,fusermount")
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "userns: unshare: unshare failed: No space left on device" in outcome.detail
+    assert "fusermount: unshare: unshare failed: No space left on device" in outcome.detail
+
+
+def test_mode_1_is_refused_where_fusermount_could_not_unmount(
+    node: Node, make_pilot: MakePilot, distribution: Path, parrot: Path
+) -> None:
+    script = """
+        mkdir /overlay && mount -t tmpfs overlay /overlay && mkdir /overlay/upper /overlay/work
+        mount -t overlay -o lowerdir=/etc,upperdir=/overlay/upper,workdir=/overlay/work overlay /etc && rm /etc/mtab
+        cp /dev/.passwd /etc/passwd
+    """
+    node.run(["bash", "-ec", script], user=0).check_returncode()
+    pilot = make_pilot(
+        node,
+        GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution),
+        GWMS_BOSCO_CVMFS_RUNGS="fusermount,mountrepo",
+        GWMS_BOSCO_PARROT=str(parrot),
+    )
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "mountrepo: no /etc/mtab: fusermount could not unmount" in outcome.detail
+    assert b"/gwms_bosco/" not in node.run(["cat", "/proc/self/mountinfo"]).stdout
+
+
+def test_with_no_new_privileges_only_the_way_without_fusermount_is_taken(
+    make_node: MakeNode, make_pilot: MakePilot, distribution: Path, parrot: Path
+) -> None:
+    node = make_node(Faults(no_new_privs=True))
+    config = {"GWMS_BOSCO_CVMFSEXEC_DIR": str(distribution), "GWMS_BOSCO_PARROT": str(parrot)}
+    refused = make_pilot(node, "refused", GWMS_BOSCO_CVMFS_RUNGS="fusermount,mountrepo", **config)
+    outcome = refused.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert outcome.detail.count("(NoNewPrivs)") == 2
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFS_RUNGS="fusermount,mountrepo,userns", **config)
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+    assert pilot.payload("cat", HELLO).stdout.startswith(b"hello")
+    pilot.end()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 60 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("a test node needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m,mode=0755", "small", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_too_small_for_a_cache_is_refused(
+    make_node: MakeNode, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    pilot = make_pilot(
+        make_node(), "small/glide", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode
+    )
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert re.search(r"only \d+ MB free for the cache in .*/small/glide/gwms_bosco/cvmfs", outcome.detail)
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+    # RAM has room.
+    pilot = make_pilot(
+        pilot.node,
+        "small/second",
+        GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution),
+        GWMS_BOSCO_CVMFS_RUNGS=mode,
+        GWMS_BOSCO_CVMFS_CACHE="ram",
+    )
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == mode
+    assert pilot.payload("cat", HELLO).stdout.startswith(b"hello")
+    pilot.end()
+
+
+def test_a_full_disk_ends_it_with_a_clear_line(
+    small_disk: Path, make_node: MakeNode, make_pilot: MakePilot, distribution: Path
+) -> None:
+    pilot = make_pilot(make_node(), "small/glide", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution))
+    pilot.write("cvmfs_setup")
+    filled = subprocess.run(["dd", "if=/dev/zero", f"of={small_disk}/filling", "bs=64k"], stderr=subprocess.PIPE)
+    assert b"No space left" in filled.stderr
+    ended = pilot.node.run(["./cvmfs_setup", "glidein_config", "entry"], cwd=pilot.folder)
+    assert ended.returncode == 1
+    # What follows is glideinWMS's error_gen.sh, which cannot write either.
+    assert ended.stderr.splitlines()[0].startswith(b"BOSCO-CVMFS-02 cannot write the state folder"), ended
+
+
+def private(distribution: Path, folder: Path, cache: Path) -> Path:
+    """A copy of the distribution that uses `cache`."""
+    shutil.copytree(distribution, folder, symlinks=True)
+    with (folder / "dist" / "etc" / "cvmfs" / "default.local").open("a") as file:
+        file.write(f"\nCVMFS_CACHE_BASE={cache}\n")
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", folder, cache], check=True)
+    return folder
+
+
+def test_a_cache_shared_by_two_would_die_with_the_first(node: Node, distribution: Path, tmp_path: Path) -> None:
+    """What the next test is about, and that it can fail."""
+    cache = tmp_path / "shared"
+    cache.mkdir()
+    one, two = (private(distribution, tmp_path / name, cache) for name in ("one", "two"))
+    first = node.start([str(one / "cvmfsexec"), "cms.cern.ch", "--", "sh", "-c", "echo ready; read x"], stdin=True)
+    assert first.stdout is not None
+    assert first.stdin is not None
+    while b"ready" not in first.stdout.readline():
+        pass
+    read = f"cat {HELLO} >/dev/null && echo ready; read x; while cat {HELLO} >/dev/null; do sleep 0.05; done"
+    second = node.start([str(two / "cvmfsexec"), "cms.cern.ch", "--", "sh", "-c", read], stdin=True)
+    assert second.stdout is not None
+    assert second.stdin is not None
+    while b"ready" not in second.stdout.readline():
+        pass
+    first.communicate(b"\n", timeout=DEADLINE_S)
+    _, err = second.communicate(b"\n", timeout=DEADLINE_S)
+    assert b"Transport endpoint is not connected" in err
+
+
+def test_a_pilot_outlives_the_cache_manager_of_another_in_the_same_cache_folder(
+    node: Node, make_pilot: MakePilot, distribution: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "caches"
+    folder.mkdir()
+    os.chown(folder, UID, UID)
+    config = {
+        "GWMS_BOSCO_CVMFSEXEC_DIR": str(distribution),
+        "GWMS_BOSCO_CVMFS_RUNGS": "userns",
+        "GWMS_BOSCO_CVMFS_CACHE": f"local:{folder}",
+    }
+    first, second = make_pilot(node, "first", **config), make_pilot(node, "second", **config)
+    for pilot in (first, second):
+        assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+    assert len(list(folder.iterdir())) == 2
+    first.end()
+    wait_until(lambda: len(list(folder.iterdir())) == 1)
+    assert second.payload("cat", HELLO).stdout.startswith(b"hello")
+    second.end()
+    wait_until(lambda: list(folder.iterdir()) == [])
+
+
 def settings(pilot: Pilot) -> str:
     return (pilot.folder / "gwms_bosco" / "cvmfs" / "dist" / "var" / "run" / "cvmfs" / "config.cms.cern.ch").read_text()
 
@@ -168,13 +393,14 @@ def settings(pilot: Pilot) -> str:
 def test_settings_survive_a_missing_newline_and_relocation(
     node: Node, make_pilot: MakePilot, distribution: Path
 ) -> None:
-    node.run(["mkdir", "-m", "1777", "/var/tmp/gwms-bosco-test"], user=0)
-    try:
+    # Below /var: this is what the scripts of cvmfsexec would move.
+    with tempfile.TemporaryDirectory(prefix="gwms-bosco-test-", dir="/var/tmp") as folder:
+        os.chown(folder, UID, UID)
         pilot = make_pilot(
             node,
             GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution),
             GWMS_BOSCO_CVMFS_RUNGS="userns",
-            GWMS_BOSCO_CVMFS_CACHE="local:/var/tmp/gwms-bosco-test",
+            GWMS_BOSCO_CVMFS_CACHE=f"local:{folder}",
             GWMS_BOSCO_CVMFS_PROXY="http://a:3128|http://b:3128;DIRECT",
             GWMS_BOSCO_CVMFS_QUOTA_MB="1000",
         )
@@ -183,11 +409,9 @@ def test_settings_survive_a_missing_newline_and_relocation(
         assert "CVMFS_HTTP_PROXY=DIRECT" in lines
         assert 'CVMFS_HTTP_PROXY="http://a:3128|http://b:3128;DIRECT"' in lines
         cache = next(line for line in lines if line.startswith("CVMFS_CACHE_BASE="))
-        assert cache.startswith("CVMFS_CACHE_BASE=//var/tmp/gwms-bosco-test/gwms-bosco-cache-")
+        assert cache.startswith(f"CVMFS_CACHE_BASE=/{folder}/gwms-bosco-cache-")
         pilot.end()
-        wait_until(lambda: node.run(["ls", "/var/tmp/gwms-bosco-test"]).stdout == b"")
-    finally:
-        node.run(["rm", "-rf", "/var/tmp/gwms-bosco-test"], user=0)
+        wait_until(lambda: node.run(["ls", folder]).stdout == b"")
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,18 @@ choose() {
     [[ $seen == *"--home $glide "* && $seen == *"--pwd $glide/work "* && $seen != *gone* ]]
 }
 
+@test "container_program binds a CA directory on CVMFS from where the repositories are, and none that is not there" {
+    mkdir -p repositories/grid.cern.ch/ca
+    echo "CA_DIR=/cvmfs/grid.cern.ch/ca" >gwms_bosco/credentials.conf
+    choose "$PWD/repositories" ''
+    gwms_bosco/container-exec true
+    grep -qx "$PWD/repositories/grid.cern.ch/ca:/etc/grid-security/certificates:ro" bin/seen
+    rm -r repositories/grid.cern.ch
+    gwms_bosco/container-exec true
+    run grep certificates bin/seen
+    [ "$status" = 1 ]
+}
+
 @test "container_program keeps an unset HOME unset, and one without a folder as it is" {
     choose
     [ "$(env -u HOME gwms_bosco/container-exec sh -c 'echo "${HOME-unset}"')" = unset ]

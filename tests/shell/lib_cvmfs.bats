@@ -186,3 +186,24 @@ setup() {
     run gwms_bosco_stale_folder
     [[ $output != "$PWD"* ]]
 }
+
+@test "place_contained has folders where place_make has links to folders" {
+    mkdir -p dist/dist/usr/bin place/dist
+    echo client >dist/dist/usr/bin/cvmfs2
+    ln -s "$PWD/dist/dist/usr" place/dist/usr
+    gwms_bosco_place_contained "$PWD/dist" "$PWD/place"
+    [ ! -L place/dist/usr ]
+    [ "$(cd place/dist && find ./* ! -type d)" = ./usr/bin/cvmfs2 ]
+    [ "$(cat place/dist/usr/bin/cvmfs2)" = client ]
+}
+
+@test "run_prefixed keeps words, exit code and stdin, and leaves no fifo" {
+    # shellcheck source=/dev/null
+    . "$LIB/run_with_cvmfs.sh"
+    printf 'MODE=parrot\n' >cvmfs.conf
+    printf '%s\n' env 'A=b c' >prefix
+    run bash -c ". '$LIB/run_with_cvmfs.sh'; gwms_bosco_run_main '$PWD' sh -c 'cat; echo \"\$A|\$1\"; exit 42' sh 'x  y'" <<<in
+    [ "$status" = 42 ]
+    [ "$output" = $'in\nb c|x  y' ]
+    [ -z "$(find . -name 'signals.*')" ]
+}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
-SCRIPTS = ("cvmfs_setup", "cvmfs_check", "container_setup", "credentials_setup", "payload_setup", "payload_wrapper.sh")
+SCRIPTS = ("cvmfs_setup", "cvmfs_check", "credentials_setup", "container_setup", "payload_setup", "payload_wrapper.sh")
 LIBRARY = "lib/config.sh"
 
 ALL = """\

@@ -28,7 +28,7 @@ CE = """\
 <glidein><entries><entry name="CE_Entry" gatekeeper="ce ce:9619" auth_method="scitoken" trust_domain="grid">
   <attrs><attr name="GLIDEIN_Site" value="CE"/></attrs></entry></entries></glidein>
 """
-NAMES = ["cvmfs_setup", "cvmfs_check", "container_setup", "credentials_setup", "payload_setup", "payload_wrapper.sh"]
+NAMES = ["cvmfs_setup", "cvmfs_check", "credentials_setup", "container_setup", "payload_setup", "payload_wrapper.sh"]
 
 
 @pytest.fixture

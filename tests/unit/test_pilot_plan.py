@@ -36,15 +36,15 @@ def test_site_without_runtime_block_brings_nothing(tmp_path: Path) -> None:
 
 
 def test_files_come_in_the_order_pilots_need_them(tmp_path: Path) -> None:
-    """Archives before who uses them, /cvmfs before container and credentials."""
+    """Archives before who uses them, /cvmfs before the credentials in it, and these before the container."""
     plan = plan_of(tmp_path, ALL)
     assert [(file.node_name, file.kind, file.period_s, file.attribute) for file in plan.files] == [
         ("gwms_bosco_cvmfsexec.tar.gz", "untar", 0, "GWMS_BOSCO_CVMFSEXEC_DIR"),
         ("gwms_bosco_ca.tar.gz", "untar", 0, "GWMS_BOSCO_CA_DIR"),
         ("cvmfs_setup", "executable", 0, None),
         ("cvmfs_check", "executable", CHECK_PERIOD_S, None),
-        ("container_setup", "executable", 0, None),
         ("credentials_setup", "executable", 0, None),
+        ("container_setup", "executable", 0, None),
         ("payload_setup", "executable", 0, None),
         ("payload_wrapper.sh", "wrapper", 0, None),
     ]

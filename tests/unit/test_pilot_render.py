@@ -82,7 +82,7 @@ def test_elements_name_files_that_are_there(host: Path) -> None:
     files = files_of(entry)
     assert [file["relfname"] for file in files] == [
         *("gwms_bosco_cvmfsexec.tar.gz", "gwms_bosco_ca.tar.gz", "cvmfs_setup", "cvmfs_check"),
-        *("container_setup", "credentials_setup", "payload_setup", "payload_wrapper.sh"),
+        *("credentials_setup", "container_setup", "payload_setup", "payload_wrapper.sh"),
     ]
     assert [file["period"] for file in files] == ["0", "0", "0", "600", "0", "0", "0", "0"]
     for file in files:

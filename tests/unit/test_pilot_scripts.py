@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,26 @@ def test_every_shipped_script_can_be_packed() -> None:
         shell = "bash" if packed.startswith(b"#!/bin/bash") or name.startswith("lib/") else "sh"
         done = subprocess.run([shell, "-n"], input=packed, capture_output=True, check=False, timeout=30)
         assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("above", ["lib/python3.9/site-packages", "local/lib/python3.11/dist-packages", "."])
+def test_installed_scripts_are_found_below_the_prefix_of_the_package(tmp_path: Path, above: str) -> None:
+    package = tmp_path / above / "glideinwms_bosco"
+    package.mkdir(parents=True)
+    scripts = tmp_path / "share" / "gwms-bosco" / "validation_scripts"
+    assert default_scripts_dir(package) == Path(sys.prefix) / "share" / "gwms-bosco" / "validation_scripts"
+    scripts.mkdir(parents=True)
+    assert default_scripts_dir(package) == scripts
+
+
+def test_installation_carries_every_script_and_library() -> None:
+    checkout = default_scripts_dir().parent
+    setup = configparser.ConfigParser()
+    setup.read(checkout / "setup.cfg")
+    carried = {
+        str(Path(folder).relative_to("share/gwms-bosco/validation_scripts") / path.name)
+        for folder, pattern in setup["options.data_files"].items()
+        for path in checkout.glob(pattern)
+        if path.is_file()
+    }
+    assert carried == set(read_sources(checkout / "validation_scripts"))

@@ -146,6 +146,11 @@ def test_refuses_a_rung_without_what_it_needs(tmp_path: Path, rung: str) -> None
         ("{container: {image: /a.sif}}", "runtime.container.sha256", "missing"),
         ("{credentials: {ca: [shipped]}}", "runtime.credentials.ca", "needs runtime.credentials.ca_dir"),
         ("{credentials: {ca: [cvmfs]}}", "runtime.credentials.ca", "needs runtime.cvmfs"),
+        (
+            "{cvmfs: {repositories: [cms.cern.ch], cache: 'image:/scratch'}}",
+            "runtime.cvmfs.cache",
+            "a cache in an ext4 image is not supported",
+        ),
         ("{credentials: {ca: [/etc]}}", "runtime.credentials.ca[0]", "not known"),
     ],
 )

@@ -72,6 +72,12 @@ if [ -r "$here/credentials.conf" ]; then
         [ "$key" != CA_DIR ] || ca=$value
     done <"$here/credentials.conf"
 fi
+# One on CVMFS is bound from where the repositories are here. A payload without /cvmfs has none, which must not stop it.
+ca_here=$ca
+case $ca in
+    /cvmfs/*) ca_here=${cvmfs:-/cvmfs}${ca#/cvmfs} ;;
+esac
+[ -d "$ca_here" ] || ca=
 work=$(pwd)
 home=${HOME-}
 home_bound=no
@@ -96,7 +102,7 @@ for place in "$work" "${_CONDOR_SCRATCH_DIR:-}" "${TMPDIR:-}" "$siteconf" "$ca" 
     [ ! -e "$place" ] || set -- --bind "$place" "$@"
 done
 # Where tools look when no variable tells them.
-[ -z "$ca" ] || [ "$ca" = /etc/grid-security/certificates ] || set -- --bind "$ca:/etc/grid-security/certificates:ro" "$@"
+[ -z "$ca" ] || [ "$ca" = /etc/grid-security/certificates ] || set -- --bind "$ca_here:/etc/grid-security/certificates:ro" "$@"
 [ -z "$siteconf" ] || set -- --bind "$siteconf:/etc/cvmfs/SITECONF:ro" "$@"
 if [ -n "$cvmfs" ] && [ -d "$cvmfs" ]; then
     set -- --bind "$cvmfs:/cvmfs" "$@"

@@ -18,6 +18,7 @@ GWMS_BOSCO_HOLDER_END_S=3
 gwms_bosco_holder_main() {
     holder_place=$1 holder_mode=$2 holder_pilot=$3 holder_pilot_start=$4 holder_cache=$6 holder_record=$8
     holder_deadline=$((SECONDS + $5)) holder_exec='' holder_view='' holder_mnt='' holder_user='' holder_inner=''
+    holder_user_fd='' holder_mnt_fd='' holder_pid_fd=''
     local reason
     cd "$holder_place" || exit 1
     trap 'gwms_bosco_holder_end; exit 0' TERM INT
@@ -48,7 +49,8 @@ gwms_bosco_holder_answer() {
     local answer
     # Open both ways: the asker may have given up, and then nobody reads. (`1<>` would not survive `declare -f`.)
     exec {answer}<>answer
-    printf '%s\n' "$1" >&"$answer"
+    # Unquoted: `declare -f` of bash 5.1 (EL9) writes >&"$answer" as &>, a file of that name.
+    printf '%s\n' "$1" >&$answer
 }
 
 gwms_bosco_holder_left() {
@@ -80,17 +82,25 @@ gwms_bosco_holder_mount() {
 }
 
 # cvmfsexec mode 4: one container instance for all payloads, since a cache shared by several containers dies with the one
-# that started its manager.
+# that started its manager. Its PID name space keeps it from being entered as the view is.
 gwms_bosco_holder_instance() {
     local left=$((holder_deadline - SECONDS))
     holder_view=$$
-    PATH=$holder_place/shim:$PATH
-    export SINGCVMFS_REPOSITORIES=$1 SINGCVMFS_CACHEDIR=$holder_cache SINGCVMFS_LOGDIR=$holder_place/log
+    gwms_bosco_holder_singcvmfs "$1"
     TMPDIR=$holder_place/tmp gwms_bosco_limit_run "$left" cvmfsexec.log \
         ./singcvmfs instance start "$(cat image)" "$(cat instance)" && return 0
     [[ $? != 124 ]] || { holder_reason='singcvmfs gave no answer in time'; return 1; }
     holder_reason=$(gwms_bosco_holder_why)
     return 1
+}
+
+# gwms_bosco_holder_singcvmfs REPOSITORIES: its settings. The pilot's folder must be there for payloads; /tmp and HOME the
+# tool shows anyway.
+gwms_bosco_holder_singcvmfs() {
+    PATH=$holder_place/shim:$PATH
+    export SINGCVMFS_REPOSITORIES=$1 SINGCVMFS_CACHEDIR=$holder_cache SINGCVMFS_LOGDIR=$holder_place/log
+    export APPTAINER_BINDPATH=${holder_place%/gwms_bosco/cvmfs}${APPTAINER_BINDPATH:+,$APPTAINER_BINDPATH}
+    export SINGULARITY_BINDPATH=$APPTAINER_BINDPATH
 }
 
 # Start cvmfsexec and wait for the marker that only a command inside its mounts can write: its exit code is that of the
@@ -135,24 +145,36 @@ gwms_bosco_holder_why() {
     printf '%s' "${text:-cvmfsexec ended without a word}"
 }
 
-# Find a process of ours that is in the mounts' own user name space, the outer one: the client itself.
+# Find a process of ours that is in the mounts' own user name space, the outer one, and open its name spaces: whoever is
+# found may be a helper that ends in the next instant.
 gwms_bosco_holder_outer() {
     local process
     for process in /proc/[0-9]*; do
         [[ -O $process && $(readlink "$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] || continue
         [[ $(readlink "$process/ns/user" 2>/dev/null) != "$holder_user" ]] || continue
-        holder_outer=${process#/proc/}
-        return 0
+        gwms_bosco_holder_open "$process" && return 0
     done
     holder_reason="no process found that owns the mounts"
     return 1
 }
 
-# gwms_bosco_holder_in USER_PID MNT_PID COMMAND...: run COMMAND in these processes' name spaces.
-gwms_bosco_holder_in() {
-    local user=$1 mnt=$2
-    shift 2
-    nsenter --preserve-credentials "--user=/proc/$user/ns/user" "--mount=/proc/$mnt/ns/mnt" "$@"
+# gwms_bosco_holder_open PROCESS: set holder_outer to the options by which nsenter(1) enters its name spaces.
+gwms_bosco_holder_open() {
+    gwms_bosco_holder_close
+    {
+        # Of its children: it may be unshare(1) itself, which stays in the PID name space it was started in.
+        exec {holder_user_fd}<"$1/ns/user" && exec {holder_mnt_fd}<"$1/ns/mnt" && exec {holder_pid_fd}<"$1/ns/pid_for_children"
+    } 2>/dev/null || return 1
+    holder_outer=/proc/$$/fd/$holder_user_fd
+    [[ $(readlink "/proc/$$/fd/$holder_mnt_fd") == "$holder_mnt" && $(readlink "$holder_outer") != "$holder_user" ]]
+}
+
+# An open name space lives on, with its mounts.
+gwms_bosco_holder_close() {
+    [[ -z $holder_user_fd ]] || exec {holder_user_fd}<&-
+    [[ -z $holder_mnt_fd ]] || exec {holder_mnt_fd}<&-
+    [[ -z $holder_pid_fd ]] || exec {holder_pid_fd}<&-
+    holder_user_fd='' holder_mnt_fd='' holder_pid_fd=''
 }
 
 # Make the view: a copy of the mounts, the node's /proc back on top, then a user name space below with the pilot's ids.
@@ -161,23 +183,26 @@ gwms_bosco_holder_look() {
     exec {holder_view_control}<>view.control
     # shellcheck disable=SC2016 # the inner shell's
     look='read -r go && exec unshare -U -m /bin/sh -c "while read -r line; do :; done"'
-    # Not by the function: $! must be this process itself.
-    nsenter --preserve-credentials -U -m -t "$holder_outer" unshare -m /bin/sh -c "$look" \
-        <view.control >>view.log 2>&1 {holder_inner}>&- {holder_view_control}>&- &
+    # Not by a function: $! must be this process itself.
+    nsenter --preserve-credentials "--user=$holder_outer" "--mount=/proc/$$/fd/$holder_mnt_fd" unshare -m /bin/sh -c "$look" \
+        <view.control >>view.log 2>&1 {holder_inner}>&- {holder_view_control}>&- {holder_user_fd}<&- {holder_mnt_fd}<&- \
+        {holder_pid_fd}<&- &
     holder_view=$!
     gwms_bosco_holder_until gwms_bosco_holder_differs mnt "$holder_mnt" || return 1
-    # Of its children: it may be unshare(1) itself, which stays in the PID name space it was started in.
-    if [[ $(readlink "/proc/$holder_outer/ns/pid_for_children") != "$(readlink /proc/self/ns/pid)" ]]; then
+    if [[ $(readlink "/proc/$$/fd/$holder_pid_fd") != "$(readlink /proc/self/ns/pid)" ]]; then
         # umount(8) reads /proc, which shows this process only from within its PID name space.
-        gwms_bosco_holder_in "$holder_outer" "$holder_view" "--pid=/proc/$holder_outer/ns/pid_for_children" \
-            umount -l /proc >>view.log 2>&1 || { holder_reason="cannot show the node's /proc: $(tail -n 1 view.log)"; return 1; }
+        nsenter --preserve-credentials "--user=$holder_outer" "--mount=/proc/$holder_view/ns/mnt" \
+            "--pid=/proc/$$/fd/$holder_pid_fd" umount -l /proc >>view.log 2>&1 || {
+            holder_reason="cannot show the node's /proc: $(tail -n 1 view.log)"
+            return 1
+        }
     fi
     before=$(readlink "/proc/$holder_view/ns/user")
-    echo go >&"$holder_view_control"
+    echo go >&$holder_view_control
     gwms_bosco_holder_until gwms_bosco_holder_differs user "$before" || return 1
     # From the outer name space, which has the right; ids there are 0.
     # shellcheck disable=SC2016 # the inner shell's
-    nsenter --preserve-credentials "--user=/proc/$holder_outer/ns/user" /bin/sh -c \
+    nsenter --preserve-credentials "--user=$holder_outer" /bin/sh -c \
         'echo "$2 0 1" >"/proc/$1/gid_map" && echo "$3 0 1" >"/proc/$1/uid_map"' sh "$holder_view" "$(id -g)" "$(id -u)" \
         >>view.log 2>&1 || { holder_reason="cannot map the user into the view: $(tail -n 1 view.log)"; return 1; }
 }
@@ -215,25 +240,28 @@ gwms_bosco_holder_end() {
     trap '' TERM INT
     [[ -z $holder_inner ]] || exec {holder_inner}>&-
     [[ -z ${holder_view_control-} ]] || exec {holder_view_control}>&-
-    while [[ -n $holder_exec ]] && kill -0 "$holder_exec" 2>/dev/null && [[ $SECONDS -lt $until && -n $holder_mnt ]]; do
+    while [[ -n $holder_exec ]] && kill -0 "$holder_exec" 2>/dev/null && [[ $SECONDS -lt $until && -s marker ]]; do
         gwms_bosco_limit_pause 0.05
     done
     if [[ $holder_mode == container ]]; then
         gwms_bosco_limit_run "$GWMS_BOSCO_HOLDER_END_S" /dev/null singularity instance stop "$(cat instance)"
     fi
     gwms_bosco_holder_kill
+    gwms_bosco_holder_close
     gwms_bosco_place_unmount "$holder_place"
     gwms_bosco_place_remove "$holder_place" "$holder_cache"
     rm -f "$holder_record"
 }
 
+# A name space is named by a number which the next one gets as soon as it is gone, perhaps that of another pilot. So it
+# counts only while it is open here.
 gwms_bosco_holder_kill() {
     local process
     for process in /proc/[0-9]*; do
         [[ -O $process ]] || continue
         process=${process#/proc/}
         [[ $process == "$$" ]] && continue
-        if [[ -n $holder_mnt && $(readlink "/proc/$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] ||
+        if [[ -n $holder_mnt_fd && $(readlink "/proc/$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] ||
             gwms_bosco_holder_descends "$process"; then
             kill -9 "$process" 2>/dev/null
         fi

@@ -31,6 +31,17 @@ gwms_bosco_place_make() {
     fi
 }
 
+# gwms_bosco_place_contained DIST PLACE: folders in place of the links to folders. singcvmfs binds everything in dist that
+# is no folder, and a link named usr would take the place of the image's own /usr.
+gwms_bosco_place_contained() {
+    local entry
+    for entry in "$2"/dist/*; do
+        [[ -L $entry && -d $entry ]] || continue
+        rm "$entry"
+        cp -Rs "$1/dist/${entry##*/}" "$entry" 2>/dev/null || cp -R "$1/dist/${entry##*/}" "$entry" || return 1
+    done
+}
+
 # gwms_bosco_place_value PATH: a path as default.local must say it. mountrepo moves values that begin with /var, /etc or
 # /cvmfs into dist; a second slash stops it.
 gwms_bosco_place_value() {
@@ -62,15 +73,15 @@ gwms_bosco_place_free_mb() {
 }
 
 # gwms_bosco_place_cache SPEC PLACE NAME QUOTA_MB: make the pilot's private cache folder; print folder and quota. SPEC is
-# local:DIR, ram, image:DIR or empty (the place itself). The quota is cut to four fifths of what is free, since the
+# local:DIR, ram or empty (the place itself). The quota is cut to four fifths of what is free, since the
 # client does not look. 1 and the reason when it cannot be.
 gwms_bosco_place_cache() {
     local parent free quota=$4 cache
     case $1 in
         '') parent=$2 ;;
         ram) parent=/dev/shm ;;
-        local:/* | image:/*) parent=${1#*:} ;;
-        *) echo "cache $(gwms_bosco_report_safe "$1" 60) is neither local:DIR, ram nor image:DIR"; return 1 ;;
+        local:/*) parent=${1#*:} ;;
+        *) echo "cache $(gwms_bosco_report_safe "$1" 60) is neither local:DIR nor ram"; return 1 ;;
     esac
     gwms_bosco_node_path "$parent" || return 1
     cache=$parent/$3

@@ -63,8 +63,11 @@ gwms_bosco_rung_fusermount() {
 
 # gwms_bosco_rung_held MODE: a place, a holder, its answer, and a payload's read through run-with-cvmfs.
 gwms_bosco_rung_held() {
-    local answer seconds cache
-    gwms_bosco_rung_place "$1" || return 1
+    local answer seconds
+    if ! gwms_bosco_rung_place "$1"; then
+        gwms_bosco_place_remove "$cvmfs_place" ''
+        return 1
+    fi
     seconds=$(gwms_bosco_rung_seconds "$GWMS_BOSCO_RUNG_S")
     gwms_bosco_rung_hold "$1" "$seconds"
     case $answer in
@@ -159,7 +162,13 @@ gwms_bosco_rung_place() {
         rung_reason=$rung_cache
         return 1
     }
-    gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" "${rung_cache% *}" "${rung_cache#* }" "$cvmfs_proxy"
+    if [[ $1 == container ]]; then
+        gwms_bosco_place_contained "$cvmfs_distribution" "$cvmfs_place" || { rung_reason="cannot write $cvmfs_place"; return 1; }
+        # singcvmfs shows the cache's folder at the client's own default.
+        gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" '' "${rung_cache#* }" "$cvmfs_proxy"
+    else
+        gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" "${rung_cache% *}" "${rung_cache#* }" "$cvmfs_proxy"
+    fi
     rung_cache=${rung_cache% *}
     rung_record=$(gwms_bosco_stale_record "$cvmfs_records" "$cvmfs_name" "$cvmfs_pilot" "$cvmfs_place" "$rung_cache") || {
         rung_reason='cannot write the record of this pilot'

@@ -12,9 +12,10 @@ gwms_bosco_limit_run() {
         # The subshell's stdout is the pipe; the command gets none of it.
         exec {answer}>&1 </dev/null >"$output" 2>&1
         gwms_bosco_limit_session "$@" {answer}>&- &
-        echo "pid $!" >&"$answer"
+        # Unquoted: `declare -f` of bash 5.1 writes >&"$answer" as &>, a file of that name.
+        echo "pid $!" >&$answer
         wait "$!"
-        echo "rc $?" >&"$answer"
+        echo "rc $?" >&$answer
     )
     read -r -t 5 line <&"$feed" && pid=${line#pid }
     read -r -t "$seconds" line <&"$feed" && rc=${line#rc }

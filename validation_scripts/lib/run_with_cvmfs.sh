@@ -63,8 +63,32 @@ gwms_bosco_run_enter() {
         /bin/sh -c 'cd "$1" && shift && exec "$@"' sh "$PWD" "$@"
 }
 
-# The words in the file `prefix`, one per line, stand before the command (parrot, a container's client).
+# The words in the file `prefix`, one per line, stand before the command (parrot, a container's client). Such a program
+# takes signals for itself, or for nobody. So they go around it: by a fifo to a shell behind it, which is the payload's
+# parent. End of file there means that this process was killed, and so is the payload.
 gwms_bosco_run_prefixed() {
+    # Something else shows the mounts, such as the container that runs next.
+    [ -s "$gwms_bosco_run_state/prefix" ] || exec "$@"
+    # shellcheck disable=SC2016 # the inner shell's
+    gwms_bosco_run_inner='
+exec 9<"$1" 8<&0
+rm -f "$1"
+shift
+trap : HUP INT QUIT TERM USR1 USR2
+env --default-signal=INT,QUIT true 2>/dev/null && case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT "$@" ;; esac
+"$@" <&8 8<&- 9<&- & pid=$!
+{ while read -r s; do kill -s "$s" "$pid"; done; kill -9 "$pid"; } <&9 >/dev/null 2>&1 8<&- 9<&- & reader=$!
+exec 8<&- 9<&-
+while :; do wait "$pid"; rc=$?; kill -0 "$pid" 2>/dev/null || break; done
+kill -9 "$reader"
+exit "$rc"'
+    gwms_bosco_run_fifo=$gwms_bosco_run_state/signals.$$
+    rm -f "$gwms_bosco_run_fifo"
+    if mkfifo -m 600 "$gwms_bosco_run_fifo" 2>/dev/null; then
+        set -- /bin/sh -c "$gwms_bosco_run_inner" run-with-cvmfs "$gwms_bosco_run_fifo" "$@"
+    else
+        gwms_bosco_run_fifo=''
+    fi
     gwms_bosco_run_count=$#
     while IFS= read -r gwms_bosco_run_value; do
         set -- "$@" "$gwms_bosco_run_value"
@@ -76,5 +100,31 @@ gwms_bosco_run_prefixed() {
         set -- "$@" "$gwms_bosco_run_value"
         gwms_bosco_run_count=$((gwms_bosco_run_count - 1))
     done
-    exec "$@"
+    # A full disk must not keep a payload from running.
+    [ -n "$gwms_bosco_run_fifo" ] || exec "$@"
+    gwms_bosco_run_around "$@"
+}
+
+# gwms_bosco_run_around COMMAND...: run it, pass signals on by the fifo, and end with its exit code.
+gwms_bosco_run_around() {
+    # A command started by & has no stdin unless it is told so, and there may be none.
+    [ -e "/proc/$$/fd/0" ] || exec </dev/null
+    exec 8<&0 9<>"$gwms_bosco_run_fifo"
+    for gwms_bosco_run_value in HUP INT QUIT TERM USR1 USR2; do
+        # shellcheck disable=SC2064 # the signal's name now
+        trap "echo $gwms_bosco_run_value >&9" "$gwms_bosco_run_value"
+    done
+    # A container's client ends by a signal to the group, and the exit code is lost. Out of the group, KILL finds the
+    # payload by the fifo's end.
+    [ "$gwms_bosco_run_mode" != container ] || set -- setsid "$@"
+    "$@" <&8 8<&- 9>&- &
+    gwms_bosco_run_child=$!
+    exec 8<&-
+    while :; do
+        wait "$gwms_bosco_run_child"
+        gwms_bosco_run_rc=$?
+        kill -0 "$gwms_bosco_run_child" 2>/dev/null || break
+    done
+    rm -f "$gwms_bosco_run_fifo"
+    exit "$gwms_bosco_run_rc"
 }

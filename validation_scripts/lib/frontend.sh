@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# /cvmfs for containers that a frontend's own wrapper starts. Its fragment of the job wrapper starts apptainer before the
+# last line, which is ours, is reached; so apptainer itself must be where /cvmfs is.
+
+# gwms_bosco_frontend_program TOOL MOUNT: the text of container-with-cvmfs. glideinWMS's scripts look at the repositories
+# from outside, in MOUNT, and name MOUNT to the tool, which finds them in /cvmfs.
+gwms_bosco_frontend_program() {
+    printf "#!/bin/sh\ntool='%s' mount='%s'\n" "$@"
+    cat <<'PROGRAM'
+# Written by payload_setup. What glideinWMS starts in place of apptainer: the same, where /cvmfs is.
+for word do
+    shift
+    while :; do
+        case $word in
+            *"$mount"*) word=${word%%"$mount"*}/cvmfs${word#*"$mount"} ;;
+            *) break ;;
+        esac
+    done
+    set -- "$@" "$word"
+done
+# In a user name space setuid programs have no effect, and a tool that was installed so must not try.
+APPTAINER_USERNS=1 SINGULARITY_USERNS=1
+export APPTAINER_USERNS SINGULARITY_USERNS
+exec "${0%/*}/run-with-cvmfs" "$tool" "$@"
+PROGRAM
+}
+
+# gwms_bosco_frontend_setup MODE TOOL: let glideinWMS's container scripts find /cvmfs. 0 when containers of a frontend get
+# it; else 1 and why not on stdout.
+# Source: glideinWMS 3.10 singularity_lib.sh, singularity_locate_bin, cvmfs_resolve_path, singularity_get_binds.
+gwms_bosco_frontend_setup() {
+    local mount
+    case $1 in
+        # In the second cvmfs_setup has named the place where it is mounted.
+        native | mountrepo) return 0 ;;
+        userns | fusermount) ;;
+        *) echo "not with ${1:-none}"; return 1 ;;
+    esac
+    if [[ -n ${GLIDEIN_SINGULARITY_BINARY_OVERRIDE-}$(gwms_bosco_frontend_override) ]]; then
+        echo 'GLIDEIN_SINGULARITY_BINARY_OVERRIDE is set here'
+        return 1
+    fi
+    [[ -n $2 ]] || { echo 'neither apptainer nor singularity is on this node'; return 1; }
+    mount=/proc/$(gwms_bosco_state_read cvmfs.conf HOLDER none)/root/cvmfs
+    # By the name space's owner, which is this account, also from outside it.
+    [[ -n $(ls -A "$mount" 2>/dev/null) ]] || { echo 'the mounts cannot be seen from outside'; return 1; }
+    gwms_bosco_frontend_program "$2" "$mount" | gwms_bosco_state_program container-with-cvmfs || return 1
+    if ! "$GWMS_BOSCO_DIR/container-with-cvmfs" --version >/dev/null 2>&1; then
+        echo "$2 does not start where the mounts are"
+        return 1
+    fi
+    gwms_bosco_config_set GLIDEIN_SINGULARITY_BINARY_OVERRIDE "$GWMS_BOSCO_DIR/container-with-cvmfs" &&
+        gwms_bosco_config_set CVMFS_MOUNT_DIR "$mount"
+}
+
+# The site's or frontend's setting; ours of an earlier run is none.
+gwms_bosco_frontend_override() {
+    local set
+    set=$(gwms_bosco_config_get GLIDEIN_SINGULARITY_BINARY_OVERRIDE)
+    [[ $set == "$GWMS_BOSCO_DIR/container-with-cvmfs" ]] || printf '%s' "$set"
+}
