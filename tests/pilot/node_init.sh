@@ -26,7 +26,10 @@ for name in null zero full random urandom tty; do
     touch "$root/dev/$name"
     mount --bind "/dev/$name" "$root/dev/$name"
 done
-for name in fd stdin stdout stderr; do ln -s "$(readlink "/dev/$name")" "$root/dev/$name"; done
+ln -s /proc/self/fd "$root/dev/fd"
+ln -s fd/0 "$root/dev/stdin"
+ln -s fd/1 "$root/dev/stdout"
+ln -s fd/2 "$root/dev/stderr"
 mkdir "$root/dev/shm"
 mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
 case $fuse in
