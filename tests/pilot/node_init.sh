@@ -12,7 +12,11 @@ for path in /*; do
     case $name in
         proc | dev | cvmfs | lost+found) continue ;;
     esac
-    if [ -L "$path" ]; then
+    if [ "$name" = etc ] && [ ! -e /etc/mtab ]; then
+        # A machine that was never booted may lack it; fusermount does not unmount without.
+        cp -a /etc "$root/etc"
+        ln -s /proc/mounts "$root/etc/mtab"
+    elif [ -L "$path" ]; then
         ln -s "$(readlink "$path")" "$root/$name"
     elif [ -d "$path" ]; then
         mkdir "$root/$name"

@@ -74,8 +74,11 @@ def test_signals_folder_arguments_and_environment_are_the_payloads_own(pilot: Pi
     assert pilot.payload("pwd").stdout.decode().strip() == str(pilot.folder)
     words = ["a b", "", "*", "$HOME", "\\", "'\"", "x=y", "\n"]
     assert pilot.payload("printf", "%s|", *words).stdout.decode() == "|".join(words) + "|"
-    status = pilot.payload("grep", "-E", "^(SigIgn|SigBlk|CapEff|Uid)", "/proc/self/status").stdout.decode()
-    assert re.findall(r"\t([0-9a-f]{16})", status) == ["0" * 16] * 3
+    look = ("grep", "-E", "^(SigIgn|SigBlk|CapEff|Uid)", "/proc/self/status")
+    status = pilot.payload(*look).stdout.decode()
+    # What runs the tests may itself have been started with signals ignored.
+    usual = pilot.node.run(look).stdout.decode()
+    assert re.findall(r"\t([0-9a-f]{16})", status) == re.findall(r"\t([0-9a-f]{16})", usual)
     assert f"Uid:\t{UID}\t{UID}" in status
 
 
@@ -124,6 +127,39 @@ def test_term_to_the_pilots_group_does_not_end_the_mount(
     assert lines[1].startswith("hello"), ended
     assert len(lines) == 2, ended
     wait_until(lambda: [line for line in processes(node) if "cvmfs" in line] == [])
+    pilot.end()
+
+
+def test_term_to_every_process_of_the_job_leaves_cvmfs_to_the_payloads_trap(
+    node: Node, make_pilot: MakePilot, distribution: Path, mode: str
+) -> None:
+    """As a batch system that knows all processes of a job does at its time limit."""
+    pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
+    pilot.write("cvmfs_setup")
+    # Long enough that a client which TERM ends is gone.
+    cleaning = f'for i in $(seq 40); do sleep 0.05; cat {HELLO} || exit 43; done; exit 42'
+    (pilot.folder / "payload").write_text(f"trap '{cleaning}' TERM; echo ready; while :; do sleep 0.05; done")
+    # As glidein_startup.sh: it has a trap of its own and waits for what it started.
+    startup = f"""
+        trap : TERM
+        echo "GLIDEIN_STARTUP_PID $$" >>glidein_config
+        ./cvmfs_setup glidein_config entry </dev/null
+        {pilot.run_with_cvmfs} bash payload & payload=$!
+        wait $payload
+        while :; do wait $payload; rc=$?; kill -0 $payload 2>/dev/null || break; done
+        echo "rc $rc"
+    """
+    with node.start(["bash", "-c", startup], cwd=pilot.folder) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"CVMFS: {mode}".encode())
+        assert process.stdout.readline() == b"ready\n"
+        node.run(["pkill", "-TERM", "-u", str(UID)], user=0).check_returncode()
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert out.splitlines()[-1] == b"rc 42", (out, err)
+    assert out.count(b"hello") == 40
+    wait_until(lambda: processes(node) == [])
+    assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+    assert b"/gwms_bosco/" not in node.run(["cat", "/proc/self/mountinfo"]).stdout
     pilot.end()
 
 
