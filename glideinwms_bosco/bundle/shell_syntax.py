@@ -15,7 +15,7 @@ from glideinwms_bosco.bundle.layout import is_sourced
 SYNTAX_TIMEOUT_S = 10
 
 _SHEBANG = re.compile(rb"#![ \t]*/\S*?(?:/env[ \t]+)?([A-Za-z0-9_]+)(?=[ \t\r\n]|$)")
-# dash: `/dev/stdin: 3: Syntax error: ...`; bash: `/dev/stdin: line 3: syntax error ...`.
+# dash: `sh: 3: Syntax error: ...`; bash: `bash: line 3: syntax error ...`.
 _MESSAGE = re.compile(r"[^:]*: (?:line )?([0-9]{1,7}): (.*)")
 _SHELLS = {b"sh": "sh", b"dash": "sh", b"bash": "bash", b"ksh": "bash"}
 
@@ -52,7 +52,7 @@ def _parse(shell: str, content: bytes) -> Optional[SyntaxFinding]:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            [shell, "-n", "/dev/stdin"],
+            [shell, "-n"],
             input=content,
             capture_output=True,
             timeout=SYNTAX_TIMEOUT_S,

@@ -26,10 +26,10 @@ class LastingOutput:
         try:
             call()
             sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
-            if not self.lost:
+            # What is still buffered must find a place, or Python fails once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not self.lost and not isinstance(error, BrokenPipeError):
                 self.lost = True
                 with contextlib.suppress(OSError):
                     print(f"note: standard output: {error.strerror}; results are missing there", file=sys.stderr)

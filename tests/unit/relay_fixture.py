@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -111,17 +112,18 @@ class FakeBroker:
 
 @dataclass
 class RelayHost:
-    """A factory host: relay.conf, a running relay and folders for credentials, all below one directory."""
+    """A factory host: relay.conf, a running relay and folders for credentials, all below one directory.
+
+    Attributes:
+        sockets: elsewhere, as a socket's path must be short.
+    """
 
     directory: Path
     conf_file: Path
     identity: Identity
+    sockets: Path
     relay: Optional[Relay] = None
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-
-    @property
-    def sockets(self) -> Path:
-        return self.directory / "run"
 
     @property
     def conf(self) -> RelayConf:
@@ -194,7 +196,12 @@ def fake_broker(directory: Path, name: str) -> FakeBroker:
 @contextmanager
 def relay_host(directory: Path) -> Iterator[RelayHost]:
     """Prepare a host; the caller writes relay.conf and starts the relay."""
-    host = RelayHost(directory, directory / "relay.conf", make_identity(directory, "relay"))
+    with tempfile.TemporaryDirectory(prefix="gwms-") as short:
+        identity = make_identity(directory, "relay")
+        yield from _running(RelayHost(directory, directory / "relay.conf", identity, Path(short) / "run"))
+
+
+def _running(host: RelayHost) -> Iterator[RelayHost]:
     thread = threading.Thread(target=host._loop.run_forever, daemon=True)
     thread.start()
     try:
