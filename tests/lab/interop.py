@@ -62,7 +62,7 @@ _SSHD_CONF = "/etc/ssh/sshd_config.d/20-interop.conf"
 _HOST_CERTIFICATE = "/etc/ssh/ssh_host_ed25519_key-cert.pub"
 _HOST_CA = "/root/host-ca"
 # What other tests have made of the factory's ssh configuration is none of these logins' business.
-_PUT_ASIDE = 'mkdir -p "${1%/*}"; [ ! -e "$1" ] || mv "$1" "$1.aside"'
+_PUT_ASIDE = 'install -d -o factory -g factory "${1%/*}"; [ ! -e "$1" ] || mv "$1" "$1.aside"'
 _PUT_BACK = 'rm -f "$1"; [ ! -e "$1.aside" ] || mv "$1.aside" "$1"'
 _CERTIFY = 'ssh-keygen -q -s "$1" -h -I "$2" -n "$2" -V -5m:+1d -z 1 "$3.pub"'
 
