@@ -12,14 +12,14 @@ from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
-from tests.bench import bundles, fleet, installing, jobs, linting, payload, probing, rendering, signing
+from tests.bench import bundles, fleet, installing, jobs, ladder, linting, payload, probing, rendering, signing
 from tests.bench.figures import BenchError, Figure, Section, table, timed
 from tests.bench.workplace import Workplace
 from tests.lab.lab import Lab
 from tests.lab.rootfs import rootfs_path
 from tests.lab.settings import BASE_HOSTS, LabError
 
-NO_ROOT = "payload, bundle, deploy, redeploy, fleet, job and lab are not measured: they need root (name spaces, mounts)"
+NO_ROOT = "ladder, payload, bundle, deploy, redeploy, fleet, job and lab are not measured: they need root, for mounts"
 
 
 def _lab_sections() -> Generator[Section, None, None]:
@@ -53,6 +53,7 @@ def _sections() -> Generator[Section, None, None]:
     yield linting.measure()
     yield from signing.measure()
     if os.geteuid() == 0:
+        yield ladder.measure()
         yield payload.measure()
         yield from _lab_sections()
 

@@ -7,21 +7,17 @@ puts around it is counted too.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from tests.bench.figures import BenchError, Figure, Section
+from tests.bench.standin_cvmfs import REPOSITORY, make_distribution, make_repository
 from tests.pilot import node
 from tests.pilot.harness import Pilot
 from tests.pilot.job_wrapper import compose
 
 ROUNDS = 100
 TARGET_MS = 15
-_REPOSITORY = "cms.cern.ch"
-_STANDINS = Path(node.__file__).with_name("standins")
 # Both in turn, so that the machine's other work meets both alike.
 _LOOP = """\
 export _CONDOR_WRAPPER_ERROR_FILE=$PWD/failure
@@ -36,38 +32,13 @@ done
 """
 
 
-def _repository(folder: Path) -> None:
-    source = folder / "source"
-    source.mkdir(parents=True)
-    (source / "hello").write_text("hello\n")
-    os.setxattr(source, "user.fqrn", _REPOSITORY.encode())
-    image = folder / f"{_REPOSITORY}.squashfs"
-    subprocess.run(["mksquashfs", source, image, "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
-
-
-def _distribution(folder: Path, repositories: Path) -> Path:
-    """A cvmfsexec distribution with stand-ins in it."""
-    for name in ("usr/bin", "usr/lib", "etc/cvmfs/default.d", "etc/cvmfs/domain.d", "etc/cvmfs/config.d"):
-        (folder / "dist" / name).mkdir(parents=True)
-    for name in ("cvmfsexec", "mountrepo", "umountrepo", "singcvmfs"):
-        shutil.copy(_STANDINS / "standin_cvmfsexec" / name, folder / name)
-        (folder / name).chmod(0o755)
-    client = folder / "dist" / "usr" / "bin" / "cvmfs2"
-    shutil.copy(_STANDINS / "standin_cvmfs2", client)
-    client.chmod(0o755)
-    (folder / "dist" / "usr" / "repositories").symlink_to(repositories)
-    for name in ("default.conf", "default.local"):
-        (folder / "dist" / "etc" / "cvmfs" / name).write_text("CVMFS_HTTP_PROXY=DIRECT\n")
-    return folder
-
-
 def _overhead(on: node.Node, folder: Path, mode: str, **config: str) -> Figure:
     """Set a pilot up on a node and measure its payloads.
 
     Raises:
         BenchError: it did not get /cvmfs by `mode`, or a payload failed.
     """
-    pilot = Pilot(on, folder / f"pilot-{mode}", {"GWMS_BOSCO_CVMFS_REPOS": _REPOSITORY, **config})
+    pilot = Pilot(on, folder / f"pilot-{mode}", {"GWMS_BOSCO_CVMFS_REPOS": REPOSITORY, **config})
     try:
         outcome = pilot.run("cvmfs_setup")
         if outcome.metrics.get("mode") != mode or pilot.run("payload_setup").rc:
@@ -95,9 +66,9 @@ def measure() -> Section:
     with tempfile.TemporaryDirectory(prefix="gwms-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        _repository(folder / "repositories")
-        distribution = _distribution(folder / "cvmfsexec", folder / "repositories")
-        with node.running(node.Faults(native=folder / "repositories")) as on:
+        repositories = make_repository(folder / "repositories")
+        distribution = make_distribution(folder / "cvmfsexec", repositories)
+        with node.running(node.Faults(native=repositories)) as on:
             native = _overhead(on, folder, "native")
         with node.running() as on:
             userns = _overhead(on, folder, "userns", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution))

@@ -112,7 +112,15 @@ class Node:
         """Start a command; the caller ends it."""
         words = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **(env or {})}
         # The folder is entered on the node, as its mounts differ.
-        inside = ["env", "-i", "-C", str(cwd), *(f"{name}={value}" for name, value in words.items()), *command]
+        inside = [
+            "env",
+            "--default-signal",
+            "-i",
+            "-C",
+            str(cwd),
+            *(f"{name}={value}" for name, value in words.items()),
+            *command,
+        ]
         return subprocess.Popen(
             self.argv(inside, user),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,

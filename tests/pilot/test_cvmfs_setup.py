@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,6 @@ from tests.pilot.node import Faults, Node
 MakeNode = Callable[..., Node]
 MakePilot = Callable[..., Pilot]
 HELLO = "/cvmfs/cms.cern.ch/hello"
-FIRST_RUNG_S = 2.0
-TRIES = 5
-"""Of which the quietest counts: others use the machine too."""
 
 
 def test_takes_a_native_repository(make_node: MakeNode, make_pilot: MakePilot, repositories: Path) -> None:
@@ -98,15 +94,11 @@ def test_goes_on_without_cvmfs_when_it_is_not_required(make_node: MakeNode, make
 
 
 @pytest.mark.parametrize("rung", ["native", "userns", "fusermount"])
-def test_is_quick_when_the_first_rung_works(
+def test_one_pilot_after_another_takes_the_only_rung(
     make_node: MakeNode, make_pilot: MakePilot, distribution: Path, repositories: Path, rung: str
 ) -> None:
     node = make_node(Faults(native=repositories if rung == "native" else None))
-    took = []
-    for number in range(TRIES):
+    for number in range(3):
         pilot = make_pilot(node, f"p{number}", GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=rung)
-        start = time.monotonic()
         assert pilot.run("cvmfs_setup").metrics.get("mode") == rung
-        took.append(time.monotonic() - start)
         pilot.end()
-    assert min(took) < FIRST_RUNG_S, took

@@ -137,7 +137,7 @@ def test_term_to_every_process_of_the_job_leaves_cvmfs_to_the_payloads_trap(
     pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)
     pilot.write("cvmfs_setup")
     # Long enough that a client which TERM ends is gone.
-    cleaning = f'for i in $(seq 40); do sleep 0.05; cat {HELLO} || exit 43; done; exit 42'
+    cleaning = f"for i in $(seq 40); do sleep 0.05; cat {HELLO} || exit 43; done; exit 42"
     (pilot.folder / "payload").write_text(f"trap '{cleaning}' TERM; echo ready; while :; do sleep 0.05; done")
     # As glidein_startup.sh: it has a trap of its own and waits for what it started.
     startup = f"""

@@ -8,7 +8,8 @@
 #                           /proc and process numbers: what payloads enter by one nsenter
 #
 # Payloads are never children of cvmfsexec. So its ignored signals, its banner, its descriptors, its variables and its
-# exit code cannot touch them, and TERM to the pilot's group cannot touch it.
+# exit code cannot touch them. And a batch system that sends TERM to every process of the job takes /cvmfs from no payload
+# that still cleans up: the holder and all it starts ignore TERM.
 
 # Seconds after which something that was asked to end is killed.
 GWMS_BOSCO_HOLDER_END_S=3
@@ -21,8 +22,8 @@ gwms_bosco_holder_main() {
     holder_user_fd='' holder_mnt_fd='' holder_pid_fd=''
     local reason
     cd "$holder_place" || exit 1
-    trap 'gwms_bosco_holder_end; exit 0' TERM INT
-    trap '' HUP PIPE
+    # Inherited by all that starts here; libfuse leaves an ignored signal ignored.
+    trap '' TERM INT HUP PIPE
     if reason=$(gwms_bosco_holder_refuses "$7"); then
         gwms_bosco_holder_answer "failed $reason"
         gwms_bosco_holder_end
@@ -237,7 +238,6 @@ gwms_bosco_holder_watch() {
 # ours in the mounts' name space, which is cvmfsexec's and the client's processes and never a payload.
 gwms_bosco_holder_end() {
     local until=$((SECONDS + GWMS_BOSCO_HOLDER_END_S))
-    trap '' TERM INT
     [[ -z $holder_inner ]] || exec {holder_inner}>&-
     [[ -z ${holder_view_control-} ]] || exec {holder_view_control}>&-
     while [[ -n $holder_exec ]] && kill -0 "$holder_exec" 2>/dev/null && [[ $SECONDS -lt $until && -s marker ]]; do

@@ -206,10 +206,15 @@ gwms_bosco_rung_hold() {
 
 # Give up on a holder: it takes everything down; if it does not in time, it is killed and its leavings swept.
 gwms_bosco_rung_drop() {
-    local until=$((SECONDS + 4))
+    local until=$((SECONDS + 4)) control
     rm -f "$GWMS_BOSCO_DIR/cvmfs.conf"
-    kill -TERM "$rung_holder" 2>/dev/null
+    # Kept open: a holder that does not listen yet finds the word later. One that is gone has removed the fifo.
+    if [[ -p $cvmfs_place/control ]] && { exec {control}<>"$cvmfs_place/control"; } 2>/dev/null; then
+        # Unquoted: `declare -f` of bash 5.1 writes >&"$control" as &>, a file of that name.
+        echo stop >&$control
+    fi
     while kill -0 "$rung_holder" 2>/dev/null && [[ $SECONDS -lt $until ]]; do gwms_bosco_limit_pause 0.05; done
+    [[ -z ${control-} ]] || exec {control}>&-
     kill -9 -- "-$rung_holder" 2>/dev/null
     gwms_bosco_stale_kill "$cvmfs_place"
     gwms_bosco_place_unmount "$cvmfs_place"
