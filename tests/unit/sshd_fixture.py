@@ -44,9 +44,10 @@ def make_key(path: Path) -> str:
 
 def children_of(pid: int) -> list[int]:
     """Return the pids of all living children of a process (Linux); none when it has ended."""
-    found = []
-    for children in Path("/proc").glob(f"{pid}/task/*/children"):
-        with contextlib.suppress(OSError):
+    found: list[int] = []
+    # It may end while it is looked at.
+    with contextlib.suppress(OSError):
+        for children in Path("/proc").glob(f"{pid}/task/*/children"):
             found += [int(word) for word in children.read_text().split()]
     return found
 

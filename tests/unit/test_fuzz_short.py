@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import secrets
 import subprocess
 import sys
@@ -70,10 +71,12 @@ def test_finds_a_slow_case(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_growing_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "WARM_UP_ROUNDS", 0)
-    kept: list[bytes] = []
+    kept: list[mmap.mmap] = []
 
-    def parse(case: bytes) -> None:
-        kept.append(bytes(1024 * 1024) + case)
+    def parse(_: bytes) -> None:
+        # Always pages of its own: the heap of a process that has run other tests may have room.
+        kept.append(mmap.mmap(-1, 1024 * 1024))
+        kept[-1].write(b"x" * (1024 * 1024))
 
     monkeypatch.setattr(runner, "peak_bytes", runner.resident_bytes)
     monkeypatch.setattr(runner, "MEMORY_GROWTH_MAX_BYTES", 16 * 1024 * 1024)
