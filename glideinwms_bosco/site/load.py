@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glideinwms_bosco.errors import Problem, SiteError, SiteFileError
+from glideinwms_bosco.json_file import PathKey, dotted
 from glideinwms_bosco.site import crosscheck
 from glideinwms_bosco.site.crosscheck_raw import check_raw
 from glideinwms_bosco.site.crosscheck_runtime import check_runtime
@@ -35,7 +36,7 @@ from glideinwms_bosco.site.runtime import runtime_of
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
 from glideinwms_bosco.site.walltime import parse_walltime
-from glideinwms_bosco.site.yaml_source import PathKey, YamlSource, dotted
+from glideinwms_bosco.site.yaml_source import YamlSource
 
 # Of a site with `submission: external`; nothing reads it.
 _NO_BATCH = {"system": "condor"}

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import Problem
+from glideinwms_bosco.json_file import dotted
 from glideinwms_bosco.schema_words import Schema, StrictValidator
-from glideinwms_bosco.site.yaml_source import YamlSource, dotted
+from glideinwms_bosco.site.yaml_source import YamlSource
 
 
 @cache

@@ -12,11 +12,12 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import yaml
 
 from glideinwms_bosco.errors import Problem, SiteFileError
+from glideinwms_bosco.json_file import PathKey, dotted
 
 MAX_FILE_BYTES = 1 << 20
 """Largest site file read, bytes. The largest real configuration is below 0.1 MiB a site."""
@@ -25,7 +26,6 @@ MAX_NODES = 100_000
 MAX_DEPTH = 64
 """Deepest nesting; site files need six levels."""
 
-PathKey = tuple[Union[str, int], ...]
 """Where a value stands: `("entries", 0, "name")`."""
 
 
@@ -155,11 +155,3 @@ class YamlSource:
 
     def _report(self, node: yaml.Node, path: PathKey, message: str, hint: str) -> None:
         self.problems.append(Problem(self.file, node.start_mark.line + 1, dotted(path), message, hint))
-
-
-def dotted(path: PathKey) -> str:
-    """Write a path as operators read it: `entries[0].name`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text

@@ -24,12 +24,10 @@ bosco_probe_host() {
   bosco_remote_say GROUPS "$(id -Gn 2>/dev/null | bosco_probe_clean)"
   bosco_remote_say NODE "$(uname -n)"
   bosco_remote_say HOME "$(printf '%s\n' "$PWD" | bosco_probe_clean)"
-  bosco_remote_say ARCH "$(uname -m)"
+  bosco_remote_platform
   bosco_remote_say KERNEL "$(uname -r)"
   BOSCO_SYSTEM=$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null | sed 1q) || :
   bosco_remote_say SYSTEM "$(printf '%s\n' "$BOSCO_SYSTEM" | bosco_probe_clean)"
-  BOSCO_LIBC=$(getconf GNU_LIBC_VERSION 2>/dev/null) || BOSCO_LIBC=$(ldd --version 2>/dev/null | sed -n 1p) || :
-  bosco_remote_say LIBC "${BOSCO_LIBC##* }"
   BOSCO_SHELL=$(getent passwd "$BOSCO_ACCOUNT" 2>/dev/null | sed 's/.*://' | sed 1q) || :
   bosco_remote_say SHELL "${BOSCO_SHELL:-${SHELL:-}}"
   # HTCondor's status scripts name this one, not the first of PATH.
