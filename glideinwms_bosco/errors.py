@@ -120,6 +120,22 @@ class PilotError(BoscoError):
     """What pilots bring along cannot be packed or written (room `pilot`)."""
 
 
+class SiteconfError(BoscoError):
+    """A SITECONF cannot be read or made (room `siteconf`)."""
+
+
+class SiteconfFileError(FileProblemsError, SiteconfError):
+    """A file of a SITECONF has problems."""
+
+
+class WebProxyError(BoscoError):
+    """What web proxies are asked for cannot be computed (room `webproxy`)."""
+
+
+class EgressError(BoscoError):
+    """The network of a closed site cannot be described or checked (room `egress`)."""
+
+
 class BundleError(BoscoError):
     """A bundle cannot be built or read (room `bundle`)."""
 

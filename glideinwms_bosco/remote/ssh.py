@@ -131,6 +131,7 @@ class SshSession:
         self._why_refused = why_refused
         self._directory: Optional[Path] = None
         self._master: Optional[subprocess.Popen[bytes]] = None
+        self._aborted = False
         self.programs_run = 0
 
     @property
@@ -171,6 +172,8 @@ class SshSession:
             with _signals_held():
                 self._directory = _private_directory()
             self._start_master(self._directory)
+            if self._aborted:
+                raise RemoteError(f"{self.label}: broken off")
             self._wait_until_up(self._directory)
         except BaseException:
             self._disconnect()
@@ -192,6 +195,7 @@ class SshSession:
 
     def abort(self) -> None:
         """Break the connection off, from any thread: whatever runs over it ends with an error where it was begun."""
+        self._aborted = True  # first: a master that is started meanwhile is seen here, or sees this
         master = self._master
         if master is not None:
             master.terminate()

@@ -261,6 +261,13 @@ def test_exception_closes_the_connection(loopback_sshd: LoopbackSshd, kind: type
     wait_until(lambda: not connections(loopback_sshd))
 
 
+def test_session_broken_off_before_it_is_open_does_not_open(loopback_sshd: LoopbackSshd) -> None:
+    session = loopback_sshd.session()
+    session.abort()
+    with pytest.raises(RemoteError, match="broken off"), session:
+        raise AssertionError("it is open")
+
+
 def test_killed_caller_leaves_no_connection(loopback_sshd: LoopbackSshd, runtime_directory: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
