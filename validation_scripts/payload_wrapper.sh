@@ -20,5 +20,19 @@ gwms_bosco_payload_main() (
     fi
     printf '%s' "$helper"
 )
+# A frontend may have its containers start with an emptied environment, which would lose where SITECONF is. The tool itself
+# takes these names for variables of the inside.
+gwms_bosco_payload_keeps() (
+    [ -n "${SITECONFIG_PATH:-}" ] && [ -z "${GWMS_SINGULARITY_REEXEC:-}" ] &&
+        grep -Eqs '^GLIDEIN_(CONTAINER_ENV .*clear|SINGULARITY_OPTS .*--cleanenv)' "${0%/*}/glidein_config"
+)
+if gwms_bosco_payload_keeps; then
+    APPTAINERENV_SITECONFIG_PATH=$SITECONFIG_PATH SINGULARITYENV_SITECONFIG_PATH=$SITECONFIG_PATH
+    export APPTAINERENV_SITECONFIG_PATH SINGULARITYENV_SITECONFIG_PATH
+    if [ -n "${CMS_PATH:-}" ]; then
+        APPTAINERENV_CMS_PATH=$CMS_PATH SINGULARITYENV_CMS_PATH=$CMS_PATH
+        export APPTAINERENV_CMS_PATH SINGULARITYENV_CMS_PATH
+    fi
+fi
 # shellcheck disable=SC2034 # used by the last line of the wrapper
 gwms_bosco_run=$(gwms_bosco_payload_main)

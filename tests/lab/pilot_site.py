@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lab import global_pool
+from tests.lab import global_pool, siteconf
 from tests.lab.lab import Lab
 from tests.lab.operator import USER, add_site, gwms_bosco
 from tests.lab.pilots import (
     CONTRACT,
+    SCRATCH,
     SCRIPTS,
     STANDINS,
     PilotEntry,
@@ -33,12 +34,14 @@ DISTRIBUTION = "/srv/standins/cvmfsexec"
 """As the factory sees it."""
 PARROT = f"{STANDINS}/parrot/parrot_run"
 IMAGE = f"{STANDINS}/site.sif"
+IMAGES = f"{SCRATCH}/images"
+"""Of pilots' caches."""
 MAKER, APPTAINER = "node-plain", "node-apptainer"
 REAL_DISTRIBUTION, REAL_PARROT = "/srv/real-cvmfsexec", "/shared/real-parrot"
 GLIDEINWMS_SRC = os.environ.get("GLIDEINWMS_SRC", "")
 CVMFSEXEC_DIST = os.environ.get("CVMFSEXEC_DIST", "")
-CVMFSEXEC_SCRIPTS = os.environ.get("CVMFSEXEC_SCRIPTS", "")
-"""A checkout of cvmfsexec: its real scripts run over the stand-in client."""
+CVMFSEXEC_SCRIPTS = os.environ.get("CVMFSEXEC_SCRIPTS") or CVMFSEXEC_DIST
+"""A checkout of cvmfsexec, or a distribution made with it: its real scripts run over the stand-in client."""
 PARROT_RUN = os.environ.get("PARROT_RUN", "")
 
 _CVMFSEXEC = ("cvmfsexec", "mountrepo", "umountrepo", "singcvmfs")
@@ -71,6 +74,7 @@ def _cvmfs(**more: Any) -> dict[str, Any]:
 
 def _runtimes(image_sha256: str) -> dict[str, dict[str, Any]]:
     contained = {"mode": "payload", "image": IMAGE, "sha256": image_sha256, "nested": False}
+    described = siteconf.block()
     real: dict[str, dict[str, Any]] = {}
     if CVMFSEXEC_DIST:
         real["realdist"] = {"cvmfs": _cvmfs(rungs=["userns"], cvmfsexec={"path": REAL_DISTRIBUTION})}
@@ -78,10 +82,11 @@ def _runtimes(image_sha256: str) -> dict[str, dict[str, Any]]:
         real["realparrot"] = {"cvmfs": _cvmfs(rungs=["parrot"], parrot=f"{REAL_PARROT}/{Path(PARROT_RUN).name}")}
     return {
         **real,
-        "all": {"cvmfs": _cvmfs(parrot=PARROT)},
+        "all": {"cvmfs": _cvmfs(parrot=PARROT), "siteconf": described},
         "noparrot": {"cvmfs": _cvmfs()},
-        "fusermount": {"cvmfs": _cvmfs(rungs=["fusermount"])},
-        "contained": {"cvmfs": _cvmfs(), "container": contained},
+        "fusermount": {"cvmfs": _cvmfs(rungs=["fusermount"]), "siteconf": described},
+        "contained": {"cvmfs": _cvmfs(), "container": contained, "siteconf": described},
+        "imaged": {"cvmfs": _cvmfs(cache=f"image:{IMAGES}", quota_mb=500), "siteconf": described},
         "lenient": {"cvmfs": _cvmfs(required=False), "payload": {"cvmfs": "on-request"}},
     }
 
@@ -128,6 +133,7 @@ def _entries(lab: Lab) -> dict[str, PilotEntry]:
     """Render into a folder of our own: config.d is other tests' as well."""
     lab.write_file("factory", _CE_OWN, _OWN_SCRIPT, mode=0o755)
     lab.write_file("factory", _CE_FILE, _CE, USER)
+    siteconf.provide_sibling(lab)
     found = {f"pilot-{name}": f"Lab_pilot-{name}" for name in _runtimes("0" * 64)}
     for name in found:
         add_site(lab, *site_file(lab, name.partition("-")[2]))

@@ -85,11 +85,16 @@ class PilotEntry:
     submission: Mapping[str, Any]
 
 
-def bring_entry(lab: Lab, xml: str, name: str) -> PilotEntry:
-    """Make an archive of an entry in a rendered file, and bring it to the nodes."""
+def bring_entry(lab: Lab, xml: str, name: str, period_s: Optional[int] = None) -> PilotEntry:
+    """Make an archive of an entry in a rendered file, and bring it to the nodes.
+
+    Args:
+        period_s: how often its periodic scripts run; None: as the entry says.
+    """
     lab.run("factory", ["mkdir", "-p", ARCHIVES], user=USER)
     archive = f"{ARCHIVES}/{name}.tar.gz"
     argv = ["python3", "-B", "-m", "tests.lab.standin_factory", xml, name, archive, CONTRACT]
+    argv += [str(period_s)] if period_s else []
     said = lab.run("factory", argv, user=USER, env={"PYTHONPATH": CHECKOUT_IN_HOST}).stdout
     send_tree(lab, ("factory", ARCHIVES), ("login", SHARED), [f"{name}.tar.gz"])
     return PilotEntry(name, f"{SHARED}/{name}.tar.gz", json.loads(said))

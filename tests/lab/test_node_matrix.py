@@ -14,16 +14,18 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from tests.lab import payloads
+from tests.lab import payloads, siteconf
 from tests.lab.lab import Lab
-from tests.lab.pilot_site import APPTAINER, GREETING, HELLO, MAKER, REPOSITORY
-from tests.lab.pilots import NodePilot, PilotEntry, start_pilot
+from tests.lab.pilot_site import APPTAINER, GREETING, HELLO, IMAGES, MAKER, REPOSITORY
+from tests.lab.pilots import SCRATCH, NodePilot, PilotEntry, start_pilot
 from tests.lab.waiting import await_true
 
 NO_NATIVE = "native: cms.cern.ch: .*No such file or directory"
 NO_USERNS = "userns: unshare: unshare failed: Operation not permitted .unshare: 1."
 NO_FUSERMOUNT = "fusermount: unshare: unshare failed: Operation not permitted .unshare: 1."
-NO_FUSE = "userns: no /dev/fuse; fusermount: no /dev/fuse; mountrepo: no /dev/fuse"
+NO_FUSE = "userns: no /dev/fuse; fusermount: no /dev/fuse"
+# Something must show at /cvmfs what this way mounts, so it is tried where parrot or a container is.
+NO_MOUNTREPO = "mountrepo: no /dev/fuse"
 FULL = "userns: only [0-9]+ MB free for the cache in /scratch/.*"
 PILOTS_AT_ONCE = 4
 """Each waits for the pool most of the time."""
@@ -32,6 +34,7 @@ PUBLISHED = (
     "HAS_CVMFS",
     "GWMS_BOSCO_CVMFS",
     "GWMS_BOSCO_CVMFS_REPOS",
+    "GWMS_BOSCO_CVMFS_CACHE",
     "GWMS_BOSCO_CVMFS_WHY",
     "GWMS_BOSCO_IN_CONTAINER",
 )
@@ -66,16 +69,18 @@ class Ended:
     exit_code: Optional[int] = None
     stdout: str = ""
     stderr: str = ""
+    siteconf: str = ""
 
 
 ROWS = {
     "native": Row("node-native", "native", "none"),
     "user name spaces": Row(MAKER, "userns", NO_NATIVE),
     "fusermount": Row(MAKER, "fusermount", "none", "fusermount"),
+    "cache in an image": Row(MAKER, "userns", NO_NATIVE, "imaged"),
     "apptainer": Row(APPTAINER, "userns", NO_NATIVE, "contained"),
-    "no FUSE device": Row("node-nofuse", "parrot", f"{NO_NATIVE}; {NO_FUSE}"),
+    "no FUSE device": Row("node-nofuse", "parrot", f"{NO_NATIVE}; {NO_FUSE}; {NO_MOUNTREPO}"),
     "no user name spaces": Row("node-nouserns", "mountrepo", f"{NO_NATIVE}; {NO_USERNS}; {NO_FUSERMOUNT}"),
-    "neither": Row("node-neither", "parrot", f"{NO_NATIVE}; {NO_USERNS}; {NO_FUSERMOUNT}; mountrepo: no /dev/fuse"),
+    "neither": Row("node-neither", "parrot", f"{NO_NATIVE}; {NO_USERNS}; {NO_FUSERMOUNT}; {NO_MOUNTREPO}"),
     "noexec tmp": Row("node-noexec-tmp", "userns", NO_NATIVE),
     "full disk": Row("node-full-disk", "parrot", f"{NO_NATIVE}; {FULL}"),
     "no os-release": Row("node-no-os-release", "userns", NO_NATIVE),
@@ -87,7 +92,7 @@ ROWS = {
 }
 REFUSALS = {
     "no FUSE device": Row("node-nofuse", "none", f"{NO_NATIVE}; {NO_FUSE}", "noparrot"),
-    "neither": Row("node-neither", "none", f"{NO_NATIVE}; {NO_USERNS}; {NO_FUSERMOUNT}; mountrepo: .*", "noparrot"),
+    "neither": Row("node-neither", "none", f"{NO_NATIVE}; {NO_USERNS}; {NO_FUSERMOUNT}", "noparrot"),
     "full disk": Row("node-full-disk", "none", f"{NO_NATIVE}; {FULL}", "noparrot"),
 }
 
@@ -121,10 +126,13 @@ def _run(lab: Lab, entries: Entries, row: Row, name: str) -> Ended:
 
 def _run_payload(lab: Lab, pilot: NodePilot, row: Row) -> Ended:
     where = " && test -e /etc/standin-image" if row.entry == "contained" else ""
-    payload = payloads.submit(lab, pilot, f"cat {HELLO} && cat && cat input >&2{where} && exit 42", "text\nin\n")
+    script = f"cat {HELLO} && cat && cat input >&2{where} && {siteconf.READ} && exit 42"
+    payload = payloads.submit(lab, pilot, script, "text\nin\n")
     pilot.await_joined()
     ad = pilot.ad(*PUBLISHED) or {}
-    return Ended(ad, pilot.output(), payload.exit_code(), payload.stdout(), payload.stderr())
+    code, stdout = payload.exit_code(), payload.stdout()
+    text, found = stdout[: stdout.find("in\n") + 3], stdout[stdout.find("in\n") + 3 :]
+    return Ended(ad, pilot.output(), code, text, payload.stderr(), found)
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -136,6 +144,21 @@ def test_payload_reads_cvmfs_and_the_way_is_published(ended: Callable[[Row], End
     assert end.ad["GWMS_BOSCO_CVMFS_REPOS"] == REPOSITORY
     assert re.fullmatch(row.why, end.ad["GWMS_BOSCO_CVMFS_WHY"]), end.ad
     assert end.ad.get("GWMS_BOSCO_IN_CONTAINER") == ("payload" if row.entry == "contained" else None)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_payload_reads_the_same_siteconf_in_every_mode(ended: Callable[[Row], Ended], row: Row) -> None:
+    """Below its pilot's folder, which the contents name too."""
+    path, text = siteconf.read_back(ended(row).siteconf)
+    assert re.fullmatch(f"{SCRATCH}/m[0-9]+/glide_[A-Za-z0-9]+/gwms_bosco/siteconf/SITECONF/local", path)
+    assert text == siteconf.read_back(ended(ROWS["native"]).siteconf)[1]
+
+
+def test_cache_lies_where_the_site_file_says(lab: Lab, ended: Callable[[Row], Ended]) -> None:
+    end = ended(ROWS["cache in an image"])
+    assert re.fullmatch(f"{IMAGES}/gwms-bosco-cache-[A-Za-z0-9.-]+", end.ad["GWMS_BOSCO_CVMFS_CACHE"])
+    # It went with the pilot.
+    assert lab.run(MAKER, ["ls", IMAGES]).stdout == ""
 
 
 @pytest.mark.parametrize("row", REFUSALS.values(), ids=REFUSALS)

@@ -20,9 +20,8 @@ from tests.pilot.harness import Pilot
 REPOSITORY = "cms.cern.ch"
 NOTHING_LACKS = node.Faults()
 STANDINS = Path(__file__).with_name("standins")
-CVMFSEXEC_DIST = os.environ.get("CVMFSEXEC_DIST", "")
-CVMFSEXEC_SCRIPTS = os.environ.get("CVMFSEXEC_SCRIPTS", "")
-"""A checkout of cvmfsexec: its real scripts run over the stand-in client."""
+CVMFSEXEC_SCRIPTS = os.environ.get("CVMFSEXEC_SCRIPTS") or os.environ.get("CVMFSEXEC_DIST", "")
+"""A checkout of cvmfsexec, or a distribution made with it: its real scripts run over the stand-in client."""
 
 
 def _needs_mounts() -> None:
@@ -71,7 +70,7 @@ def distribution(request: pytest.FixtureRequest, tmp_path: Path, repositories: P
     scripts = STANDINS / "standin_cvmfsexec"
     if request.param == "real-scripts":
         if not CVMFSEXEC_SCRIPTS:
-            pytest.skip("CVMFSEXEC_SCRIPTS names no checkout of cvmfsexec")
+            pytest.skip("neither CVMFSEXEC_SCRIPTS nor CVMFSEXEC_DIST names the scripts of cvmfsexec")
         scripts = Path(CVMFSEXEC_SCRIPTS)
     dist = tmp_path / "cvmfsexec"
     dist.mkdir()

@@ -8,7 +8,6 @@ error_gen.sh that scripts call come from a glideinWMS checkout when GLIDEINWMS_S
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from tests.pilot.node import UID, Node
 GLIDEINWMS_SRC = os.environ.get("GLIDEINWMS_SRC", "")
 PERIODIC_PREFIX = "GLIDEIN_PS_"
 _CONTRACT = Path(GLIDEINWMS_SRC) / "creation" / "web_base" if GLIDEINWMS_SRC else Path(__file__).with_name("contract")
-_FILES = ("add_config_line.source", "error_gen.sh")
+# The last is looked at by scripts, and not run.
+_STARTUP = "condor_startup.sh"
+_FILES = ("add_config_line.source", "error_gen.sh", *((_STARTUP,) if GLIDEINWMS_SRC else ()))
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Outcome:
     """Metric name -> text, as an XML parser reads them."""
 
 
+def startup_text() -> str:
+    """condor_startup.sh without the fault of 3.11.2 and 3.11.3, whose wrapper runs nowhere but where sh is bash."""
+    opening = 'cat > "$condor_job_wrapper" <<EOF\n#!'
+    return (_CONTRACT / _STARTUP).read_text().replace(opening, opening.replace("EOF", '"EOF"'))
+
+
 class Pilot:
     """A pilot's folder on a node, and a process that stands for glidein_startup.sh."""
 
@@ -50,7 +57,7 @@ class Pilot:
         self._env = dict(env or {})
         folder.mkdir(mode=0o755)
         for name in _FILES:
-            shutil.copy(_CONTRACT / name, folder / name)
+            (folder / name).write_text(startup_text() if name == _STARTUP else (_CONTRACT / name).read_text())
             (folder / name).chmod(0o755)
         (folder / "condor_vars.lst").write_text("")
         os.chown(folder, UID, UID)

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
-from tests.pilot.harness import GLIDEINWMS_SRC, Pilot
+from tests.pilot.harness import GLIDEINWMS_SRC, Pilot, startup_text
 
 NAME = "condor_job_wrapper.sh"
 _DEFAULT_EXEC = '"$@"'
+_LAST_LINE = "exec $GLIDEIN_WRAPPER_EXEC\n"
+OLD_LAST_LINE = 'exec "$GLIDEIN_WRAPPER_EXEC"\n'
 _HEAD = """#!/bin/sh
 if [ -n "$BASH_VERSION" ]; then
     set +o posix || echo "WARN: running in POSIX mode"
@@ -41,21 +43,26 @@ printf '%s' "$job_env" >job_env
 """
 
 
-def compose(pilot: Pilot, before: Sequence[str] = (), after: Sequence[str] = ()) -> Path:
-    """Write the wrapper into the pilot's folder, our fragment between those of others, and return its path."""
+def compose(pilot: Pilot, before: Sequence[str] = (), after: Sequence[str] = (), *, quoted: bool = False) -> Path:
+    """Write the wrapper into the pilot's folder, our fragment between those of others, and return its path.
+
+    Args:
+        quoted: as glideinWMS before 3.10.16, 3.11.0 and 3.11.1 write its last line.
+    """
     ours = pack_script("payload_wrapper.sh", read_sources(default_scripts_dir())).decode()
     fragments = [*before, ours, *after]
     path = pilot.folder / NAME
     if GLIDEINWMS_SRC:
-        _compose_really(pilot, fragments)
+        _compose_really(pilot, fragments, quoted)
     else:
         last = pilot.config().get("GLIDEIN_WRAPPER_EXEC") or _DEFAULT_EXEC
+        last = f'"{last}"' if quoted else last
         path.write_text("".join([_HEAD, *fragments, _TAIL.format(exec=last)]))
     path.chmod(0o755)
     return path
 
 
-def _compose_really(pilot: Pilot, fragments: Sequence[str]) -> None:
+def _compose_really(pilot: Pilot, fragments: Sequence[str], quoted: bool) -> None:
     names = []
     for number, text in enumerate(fragments):
         names.append(pilot.folder / f"wrapper_{number}.sh")
@@ -64,6 +71,9 @@ def _compose_really(pilot: Pilot, fragments: Sequence[str]) -> None:
     listing.write_text("".join(f"{name}\n" for name in names))
     (pilot.folder / "main_vars.lst").write_text(main_variables())
     script = composing_script()
+    if quoted:
+        assert _LAST_LINE in script
+        script = script.replace(_LAST_LINE, OLD_LAST_LINE)
     done = pilot.node.run(["bash", "-c", script, "bash", str(listing)], cwd=pilot.folder)
     assert done.returncode == 0, done.stderr
 
@@ -80,7 +90,7 @@ def composing_script() -> str:
 
     It runs in the pilot's folder and wants `main_vars.lst` and `condor_vars.lst` there.
     """
-    source = (Path(GLIDEINWMS_SRC) / "creation" / "web_base" / "condor_startup.sh").read_text()
+    source = startup_text()
     return _REAL.format(
         functions=_cut(source, r"^is_var_required\(\)", r"^# TODO: import from b64uuencode"),
         head=_cut(source, r'^condor_job_wrapper="condor_job_wrapper.sh"', r'^echo "USER_JOB_WRAPPER'),

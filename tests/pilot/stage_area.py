@@ -57,7 +57,8 @@ class StageArea:
         variables = Item("condor_vars.lst", b"", config_key="CONDOR_VARS_FILE")
         wrapper = Item("script_wrapper.sh", _own("script_wrapper.sh"), "exec")
         last = Item(LAST_SCRIPT, last_script.encode(), "exec")
-        self._part("main", self.folder, {"file_list": [*own, variables], "after_file_list": [wrapper, last]})
+        # The last script is brought early and run last. Source: creation/lib/cgWParamDict.py, file_list_scripts.
+        self._part("main", self.folder, {"file_list": [*own, variables, last], "after_file_list": [wrapper]})
         constants = "".join(f"{key} \t{value}\n" for key, value in attributes.items()).encode()
         head = [
             Item("constants.cfg", constants, config_key="CONSTS_FILE"),

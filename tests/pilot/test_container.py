@@ -23,10 +23,12 @@ from tests.pilot.job_wrapper import compose
 from tests.pilot.node import Node, machine_lacks
 from tests.pilot.test_cvmfs_traps import wait_until
 from tests.pilot.test_payload import (
+    DEADLINE_S,
     HELLO,
     HOSTILE,
     Job,
     check_codes_and_streams,
+    check_surroundings,
     check_term,
     environment,
     payload_pid,
@@ -107,12 +109,30 @@ def test_payload_runs_in_the_image_and_keeps_the_rest(contained: Callable[..., P
     assert job.run("sh", "-c", "echo x >here").returncode == 0
     assert (job.scratch / "here").exists()
     check_codes_and_streams(job)
+    check_surroundings(job)
     odd = {"ODD": "a 'b' \"c\" $(id)\nd", "EMPTY": "", "HOME": str(job.scratch)}
     inside = {k: v for k, v in environment(job, **odd).items() if not k.startswith(OF_THE_TOOL)}
     plain = environment(Job(pilot, Path("/usr/bin/env")), **odd)
     assert inside == {k: v for k, v in plain.items() if not k.startswith(OF_THE_TOOL)}
     assert pilot.published()["GWMS_BOSCO_IN_CONTAINER"] == '"payload"'
     assert pilot.published()["GWMS_BOSCO_NESTED_CONTAINERS"] == "False"
+
+
+def test_exported_functions_and_names_with_dots_reach_a_contained_payload(contained: Callable[..., Pilot]) -> None:
+    """Where the node's sh is bash, as on EL, and the image's is not."""
+    pilot = contained()
+    pilot.node.run(["ln", "-sf", "bash", "/usr/bin/sh"], user=0).check_returncode()
+    odd = {"a.b": "1", "BASH_FUNC_ok%%": "() {  echo hello\n}", "HOME": "/no/where"}
+    found = environment(Job(pilot, compose(pilot)), **odd)
+    assert {name: found.get(name) for name in odd} == odd
+
+
+def test_relative_names_of_credentials_are_no_matter(contained: Callable[..., Pilot]) -> None:
+    pilot = contained()
+    job = Job(pilot, compose(pilot))
+    (job.scratch / "proxy").write_text("mine\n")
+    done = job.run("cat", "proxy", X509_USER_PROXY="proxy", BEARER_TOKEN_FILE="proxy", TMPDIR="/a:b")
+    assert (done.returncode, done.stdout) == (0, b"mine\n"), done
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
@@ -232,6 +252,25 @@ def test_image_that_changed_under_the_pilot_starts_no_payload(contained: Callabl
     assert "BOSCO-PAYLOAD-02" in job.error_file.read_text()
 
 
+def test_image_rewritten_in_place_with_its_old_date_starts_no_payload(
+    contained: Callable[..., Pilot], tmp_path: Path
+) -> None:
+    pilot = contained()
+    # The image of all tests is a link to one file.
+    image = tmp_path / "site.sif"
+    content = image.read_bytes()
+    image.unlink()
+    image.write_bytes(content)
+    assert pilot.run("container_setup").rc == 0
+    before = image.stat()
+    with image.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(bytes([content[-1] ^ 1]))
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = Job(pilot, compose(pilot)).run("true")
+    assert done.returncode == 125 and b"BOSCO-CONTAINER-07" in done.stderr, done
+
+
 def test_refuses_another_digest(debian: MakeNode, make_pilot: MakePilot, tmp_path: Path) -> None:
     node = debian()
     pilot = make_pilot(node, **configured(tmp_path, GWMS_BOSCO_IMAGE_SHA256="0" * 64))
@@ -269,6 +308,15 @@ def test_whole_pilot_runs_in_the_image(debian: MakeNode, make_pilot: MakePilot, 
     inside = [*words, "sh", "-c", "cat /etc/standin-image; exit 42"]
     done = node.run(inside, cwd=pilot.folder)
     assert (done.returncode, done.stdout) == (42, b"stand-in image\n"), done
+    left = node.run(["sh", "-c", "echo /tmp/gwms_bosco.*"]).stdout
+    assert left == b"/tmp/gwms_bosco.*\n", "it removes its folder"
+    for name in ("TERM", "INT"):
+        trapping = f"trap 'echo trapped; exit 42' {name}; echo ready; while :; do sleep 0.05; done"
+        with node.start([*words, "bash", "-c", trapping], cwd=pilot.folder) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            os.kill(payload_pid(process), getattr(signal, f"SIG{name}"))
+            assert (process.communicate(timeout=DEADLINE_S)[0], process.returncode) == (b"trapped\n", 42)
     again = node.run(inside, cwd=pilot.folder, env={"APPTAINER_CONTAINER": words[1]})
     assert again.stdout == b"", "it starts no second container in the first"
     wrong = node.run([*words[:2], "0" * 64, "true"], cwd=pilot.folder)
@@ -359,6 +407,14 @@ def test_cvmfs_of_mode_4_is_read_in_the_image(mode_4: Callable[..., Pilot]) -> N
     pilot.end()
     wait_until(lambda: pilot.node.run(["pgrep", "-u", "2001", "-f", "cvmfs|squashfuse|apptainer"]).stdout == b"")
     assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
+
+
+def test_mode_4_refuses_another_digest_even_where_the_image_is_for_cvmfs_alone(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4(GWMS_BOSCO_CONTAINER="never", GWMS_BOSCO_IMAGE_SHA256="0" * 64)
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    outcome = pilot.run("container_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "BOSCO-CONTAINER-05" in outcome.detail
 
 
 def test_a_payload_in_mode_4_ends_when_its_starter_is_killed(mode_4: Callable[..., Pilot]) -> None:

@@ -25,7 +25,7 @@ REPOSITORY = "cms.cern.ch"
 HELLO = f"/cvmfs/{REPOSITORY}/hello"
 PERIOD_S = 600
 # A pilot that fails sleeps for minutes first.
-PILOT = ("timeout", "-s", "KILL", "25", "bash", "./glidein_startup.sh")
+PILOT = ("timeout", "-s", "KILL", "50", "bash", "./glidein_startup.sh")
 # In the order of the entry.
 SCRIPTS = ("cvmfs_setup", "cvmfs_check", "credentials_setup", "container_setup", "payload_setup")
 # In place of condor_startup.sh, whose lines that compose the job wrapper it runs: starts payloads by that wrapper and

@@ -13,13 +13,16 @@ from typing import Optional
 import pytest
 
 from tests.pilot.harness import Pilot
-from tests.pilot.job_wrapper import compose
+from tests.pilot.job_wrapper import OLD_LAST_LINE, compose
 from tests.pilot.node import Faults, Node
+from tests.pilot.test_cvmfs_traps import wait_until
 
 MakeNode = Callable[..., Node]
 MakePilot = Callable[..., Pilot]
 HELLO = "/cvmfs/cms.cern.ch/hello"
 MEBIBYTE = 1 << 20
+LARGEST_VARIABLE = 131072 - len("BIG=") - 1
+"""Bytes. Source: execve(2), MAX_ARG_STRLEN."""
 EXIT_CODES = (0, 1, 42, 137, 255)
 DEADLINE_S = 20.0
 # Writes a line when it is ready for the signal, and one from its trap.
@@ -49,6 +52,11 @@ class Job:
             [str(self.wrapper), *command], cwd=self.scratch, env={**self.env, **env}, stdin=stdin, deadline_s=DEADLINE_S
         )
 
+    def run_after(self, script: str, *command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run it by a shell that does something first: `$@` is the wrapper and the command."""
+        words = ["sh", "-c", script, "sh", str(self.wrapper), *command]
+        return self.pilot.node.run(words, cwd=self.scratch, env=self.env, deadline_s=DEADLINE_S)
+
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         # A session of its own, so that a signal to the group does not meet the test's own nsenter.
         return self.pilot.node.start(["setsid", str(self.wrapper), *command], cwd=self.scratch, env=self.env)
@@ -63,9 +71,25 @@ def check_codes_and_streams(job: Job) -> None:
     data = os.urandom(MEBIBYTE)
     done = job.run("cat", stdin=data)
     assert (done.returncode, done.stdout == data, done.stderr) == (0, True, b"")
+    done = job.run("sh", "-c", "cat >&2", stdin=data)
+    assert (done.returncode, done.stdout, done.stderr == data) == (0, b"", True)
     arguments = ["", "a  b", "it's", '"', "$(id)", "*", "a\nb", "\\"]
     done = job.run("printf", "<%s>", *arguments)
     assert done.stdout.decode() == "".join(f"<{argument}>" for argument in arguments)
+
+
+def check_surroundings(job: Job) -> None:
+    """Limits, a closed stdin, a folder with a blank, and a variable as large as the kernel takes."""
+    assert (
+        job.run_after('ulimit -n 123; ulimit -c 0; exec "$@"', "sh", "-c", "ulimit -n; ulimit -c").stdout == b"123\n0\n"
+    )
+    done = job.run_after('exec "$@" <&-', "sh", "-c", "echo started; exit 42")
+    assert (done.returncode, done.stdout) == (42, b"started\n"), done
+    done = job.run_after('mkdir -p "$PWD/a b" && cd "$PWD/a b" && exec "$@"', "sh", "-c", "pwd; echo x >here")
+    assert (done.stdout.decode(), done.stderr) == (f"{job.scratch}/a b\n", b""), done
+    assert (job.scratch / "a b" / "here").exists()
+    done = job.run("sh", "-c", "echo ${#BIG}", BIG="x" * LARGEST_VARIABLE)
+    assert done.stdout.decode() == f"{LARGEST_VARIABLE}\n", done
 
 
 def check_term(job: Job, group: bool) -> None:
@@ -113,6 +137,7 @@ def test_native_adds_nothing(make_node: MakeNode, make_pilot: MakePilot, reposit
     job = Job(pilot, compose(pilot))
     assert job.run("cat", HELLO).stdout.startswith(b"hello")
     check_codes_and_streams(job)
+    check_surroundings(job)
 
 
 def test_userns_puts_cvmfs_in_place_and_keeps_the_rest(userns: Callable[..., Pilot]) -> None:
@@ -126,6 +151,7 @@ def test_userns_puts_cvmfs_in_place_and_keeps_the_rest(userns: Callable[..., Pil
     odd = {"ODD": "a 'b' \"c\" $(id)\nd", "EMPTY": ""}
     assert environment(job, **odd) == environment(plain, **odd)
     assert job.run("pwd").stdout.decode() == f"{job.scratch}\n"
+    check_surroundings(job)
     # The node's /proc, not that of the client's PID name space.
     assert job.run("readlink", "/proc/self").stdout.strip().isdigit()
 
@@ -145,6 +171,14 @@ def test_term_reaches_the_payload(userns: Callable[..., Pilot], group: bool) -> 
         ("gwms_bosco_wantcvmfs=TRUE\n", True),
         ("RequiresCVMFS = true\n", True),
         ("GWMS_BOSCO_WantCVMFS = false\n", False),
+        ("RequiresCVMFS = undefined\n", False),
+        ("RequiresCVMFS = error\n", False),
+        ("RequiresCVMFS = 1\n", False),
+        ('RequiresCVMFS = "true"\n', False),
+        ("RequiresCVMFS = ( true )\n", True),
+        ("RequiresCVMFS = RequestCpus > 1\n", True),
+        ("RequiresCVMFS = false\nGWMS_BOSCO_WantCVMFS = true\n", True),
+        ("RequiresCVMFSNot = true\n", False),
         ('Arguments = "GWMS_BOSCO_WantCVMFS = true"\n', False),
         (f'A = "{"x" * 65536}"\n', False),
     ],
@@ -157,8 +191,83 @@ def test_on_request_only_for_jobs_that_ask(userns: Callable[..., Pilot], job_ad:
 
 def test_never_leaves_payloads_alone(userns: Callable[..., Pilot]) -> None:
     pilot = userns(GWMS_BOSCO_PAYLOAD_CVMFS="never")
+    assert pilot.published()["HAS_CVMFS"] == "True"
     assert pilot.run("payload_setup").metrics["wrapped"] == "False"
     assert Job(pilot, compose(pilot)).run("test", "-e", HELLO).returncode == 1
+    # Jobs that ask would find none here.
+    assert pilot.published()["HAS_CVMFS"] == "False"
+    assert "(TARGET.RequiresCVMFS =!= True)" in pilot.config()["GLIDEIN_Entry_Start"]
+
+
+def test_payload_that_ignores_term_ends_by_kill_and_stops_and_goes_on(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    pilot.run("payload_setup")
+    ignoring = 'trap "" TERM; trap "echo went on" USR1; echo ready; while :; do sleep 0.05; done'
+    with Job(pilot, compose(pilot)).start("bash", "-c", ignoring) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        pid = payload_pid(process)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGUSR1)
+        os.kill(pid, signal.SIGCONT)
+        # The test's own nsenter has stopped with its child.
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.stdout.readline() == b"went on\n"
+        os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode != 0
+
+
+def test_payloads_of_many_slots_at_once(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    pilot.run("payload_setup")
+    wrapper = compose(pilot)
+    job = Job(pilot, wrapper)
+    running = [job.start("sh", "-c", f"cat {HELLO}; exit {number}") for number in range(8)]
+    for number, process in enumerate(running):
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, out[:5], err) == (number, b"hello", b"")
+
+
+def test_older_glideinwms_quotes_the_last_line(userns: Callable[..., Pilot]) -> None:
+    """It is seen in the pilot's own condor_startup.sh, and payloads run all the same."""
+    pilot = userns()
+    (pilot.folder / "condor_startup.sh").write_text(f"#!/bin/bash\n{OLD_LAST_LINE}")
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    job = Job(pilot, compose(pilot, quoted=True))
+    assert job.run("cat", HELLO).stdout.startswith(b"hello")
+    check_codes_and_streams(job)
+    copy = job.scratch / ".gwms-user-job-wrapper.sh"
+    copy.write_bytes(job.wrapper.read_bytes())
+    copy.chmod(0o755)
+    inside = Job(pilot, copy).run("printf", "<%s>", "a  b", "", GWMS_SINGULARITY_REEXEC="1")
+    assert (inside.returncode, inside.stdout) == (0, b"<a  b><>"), inside
+
+
+def test_refuses_a_job_wrapper_that_ends_in_the_shell_of_the_node(make_node: MakeNode, make_pilot: MakePilot) -> None:
+    """glideinWMS 3.11.2 and 3.11.3 where sh is no bash: each payload would end with the shell's complaint."""
+    pilot = make_pilot(make_node())
+    if pilot.node.run(["sh", "-c", "set +o posix"]).returncode == 0:
+        pytest.skip("sh of this machine is bash")
+    head = '#!/bin/sh\nif [ -n "$BASH_VERSION" ]; then\n    set +o posix\nfi\nEOF\n'
+    startup = pilot.folder / "condor_startup.sh"
+    startup.write_text(f'#!/bin/bash\ncat > "$condor_job_wrapper" <<"EOF"\n{head}')
+    assert pilot.run("payload_setup").rc == 0
+    startup.write_text(f'#!/bin/bash\ncat > "$condor_job_wrapper" <<EOF\n{head}')
+    outcome = pilot.run("payload_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "BOSCO-PAYLOAD-07" in outcome.detail
+
+
+def test_refuses_a_glideinwms_that_starts_payloads_in_a_way_it_does_not_know(userns: Callable[..., Pilot]) -> None:
+    pilot = userns()
+    (pilot.folder / "condor_startup.sh").write_text("#!/bin/bash\nexec run-by $GLIDEIN_WRAPPER_EXEC\n")
+    outcome = pilot.run("payload_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "BOSCO-PAYLOAD-06" in outcome.detail and "exec run-by GLIDEIN_WRAPPER_EXEC" in outcome.detail
+    assert "GLIDEIN_WRAPPER_EXEC" not in pilot.config()
 
 
 def test_start_expression_keeps_asking_jobs_away_without_cvmfs(make_node: MakeNode, make_pilot: MakePilot) -> None:

@@ -50,9 +50,15 @@ choose() {
 
 @test "container_identity changes with content or date" {
     first=$(gwms_bosco_container_identity site.sif)
-    [[ $first =~ ^[0-9]+:[0-9]+:[0-9]+:6$ ]]
+    [[ $first =~ ^[0-9]+:[0-9]+:6:[0-9_:.-]+$ ]]
+    [ "$first" = "$(TZ=Asia/Tokyo gwms_bosco_container_identity site.sif)" ]
     touch -d @1 site.sif
     [ "$first" != "$(gwms_bosco_container_identity site.sif)" ]
+    # Of a folder, which it is and no more.
+    mkdir folder
+    first=$(gwms_bosco_container_identity folder)
+    touch -d @1 folder
+    [ "$first" = "$(gwms_bosco_container_identity folder)" ]
     [ -z "$(gwms_bosco_container_identity none)" ]
 }
 
@@ -143,6 +149,52 @@ choose() {
     gwms_bosco/container-exec true
     run grep certificates bin/seen
     [ "$status" = 1 ]
+}
+
+@test "container_program reads an image with a new date once, and a changed one never runs" {
+    choose
+    touch -d @1 site.sif
+    gwms_bosco/container-exec true
+    printf '#!/bin/sh\necho read >>%s/read\nexec %s\n' "$PWD" "$(command -v sha256sum)" >bin/sha256sum
+    chmod +x bin/sha256sum
+    gwms_bosco/container-exec true
+    [ ! -e read ]
+    touch -d @2 site.sif
+    gwms_bosco/container-exec true
+    [ -e read ]
+    rm site.sif
+    mkdir site.sif
+    run gwms_bosco/container-exec true
+    [ "$status" = 125 ]
+    # Nor does one without a digest.
+    sha256=''
+    rmdir site.sif
+    echo image >site.sif
+    choose
+    echo other >site.sif
+    run gwms_bosco/container-exec true
+    [ "$status" = 125 ]
+}
+
+@test "container_program leaves a relative path, one that is not there, and /cvmfs alone, and nothing that only begins like it" {
+    choose
+    mkdir proxies
+    touch proxies/x
+    TMPDIR=/a:b X509_USER_PROXY=proxies/x BEARER_TOKEN_FILE=/cvmfs/x gwms_bosco/container-exec true
+    run grep -E '^(/a:b|proxies/x|/cvmfs)' bin/seen
+    [ "$status" = 1 ]
+}
+
+@test "what is done before a payload inside is done by bash where the image has one" {
+    choose
+    [ "$(cat gwms_bosco/inside-shell)" = '/bin/bash -p -c' ]
+    odd='() {  echo hello'$'\n''}'
+    [ "$(env -u HOME "a.b=1" "BASH_FUNC_f%%=$odd" BASH_ENV="$PWD/none" bash gwms_bosco/container-exec env | grep -cE '^(a.b=1|BASH_FUNC_f%%=.*hello|BASH_FUNC_f%%=.*)$')" = 2 ]
+    # Of an image without one nothing is left of the last.
+    : >log
+    rm gwms_bosco/inside-shell
+    gwms_bosco_container_shell log
+    [ ! -e gwms_bosco/inside-shell ]
 }
 
 @test "container_program keeps an unset HOME unset, and one without a folder as it is" {

@@ -8,7 +8,7 @@ setup() {
     load_libraries credentials
     state_folder
     unset X509_CERT_DIR
-    printf '[ca]\ndefault_ca=one\n[one]\ndatabase=index\ndefault_md=sha256\n' >ca.config
+    printf '[ca]\ndefault_ca=one\n[one]\ndatabase=index\ndefault_md=sha256\nserial=serial\n[any]\ncommonName=supplied\n' >ca.config
     : >index
 }
 
@@ -37,6 +37,16 @@ token() {
     [ "$(gwms_bosco_credentials_ca "$PWD/old")" = 'certificates 1 crls expired' ]
     cp good/*.r0 old/00000000.r0
     [ "$(gwms_bosco_credentials_ca "$PWD/old")" = 'certificates 1 crls good' ]
+}
+
+@test "credentials_ca answers in time for ten thousand files, as many dead links, a loop, and lists that all have expired" {
+    GWMS_BOSCO_CREDENTIALS_S=15
+    ca many 20200102000000Z
+    name=$(echo many/*.r0)
+    for ((i = 0; i < 3000; i++)); do printf '%08x.r0 %08x.0 %08x.r1 ' "$i" "$i" "$i"; done | tr ' ' '\n' >names
+    (cd many && sed -n 's/\.r0$/&/p' ../names | xargs -n 1 ln "${name#many/}" && sed -n 's/\.0$/&/p' ../names | xargs -n 1 ln -s nowhere)
+    ln -s ffffffff.r0 many/ffffffff.r0
+    [ "$(gwms_bosco_credentials_ca "$PWD/many")" = 'certificates 1 crls expired' ]
 }
 
 @test "credentials_ca without openssl goes by form" {
@@ -145,6 +155,12 @@ token() {
     run gwms_bosco_credentials_proxy old
     [ "$status" = 1 ]
     [[ $output == 'the proxy has expired'* ]]
+    openssl ca -batch -selfsign -keyfile ca.key -in old.csr -config ca.config -startdate 20900101000000Z \
+        -enddate 20910101000000Z -create_serial -notext -policy any -out young.pem -outdir . 2>/dev/null
+    (umask 077 && cat young.pem ca.key >young)
+    run gwms_bosco_credentials_proxy young
+    [ "$status" = 1 ]
+    [[ $output == 'the proxy is good only from Jan  1 00:00:00 2090 GMT' ]]
 }
 
 @test "credentials_token reads the end of a JSON web token" {
@@ -153,6 +169,12 @@ token() {
     token '{"exp" : 1000, "sub":"x"}'
     run gwms_bosco_credentials_token token
     [ "$output" = 'the token has expired at 1000' ]
+    token '{"nbf":4102444800, "exp":4102444900}'
+    run gwms_bosco_credentials_token token
+    [ "$output" = 'the token is good only from 4102444800' ]
+    token '{"nbf":1000,"exp":4102444800}'
+    (umask 077 && printf '\n  %s \r\n\n' "$(cat token)" >blanks)
+    [ "$(gwms_bosco_credentials_token blanks)" = 'until 4102444800' ]
     token '{"sub":"x"}'
     [ "$(gwms_bosco_credentials_token token)" = 'without end' ]
     for text in 'no token' 'a.b' 'a.!!.c' '$(touch injected).b.c'; do

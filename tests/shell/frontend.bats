@@ -10,6 +10,7 @@ setup() {
     pilot_folder
     state_folder
     load_libraries container frontend
+    GWMS_BOSCO_FRONTEND_S=2
     printf '#!/bin/sh\necho inside\nexec "$@"\n' | gwms_bosco_state_program run-with-cvmfs
     printf '#!/bin/sh\nprintf "<%%s>" "$@"\nexit 7\n' >tool
     chmod +x tool
@@ -36,9 +37,9 @@ teardown() {
 @test "frontend_setup needs nothing where the node shows /cvmfs, and is not for tracers and containers" {
     gwms_bosco_frontend_setup native ''
     gwms_bosco_frontend_setup mountrepo ''
-    for mode in parrot container none odd; do
-        run -1 gwms_bosco_frontend_setup "$mode" "$PWD/tool"
-        [ "$output" = "not with $mode" ]
+    for row in 'parrot|no container starts under parrot' 'container|the mounts are in a container' 'none|there is no /cvmfs' 'odd|there is no /cvmfs'; do
+        run -1 gwms_bosco_frontend_setup "${row%|*}" "$PWD/tool"
+        [[ $output == "${row#*|}"* ]]
     done
     run ! grep -q CVMFS_MOUNT_DIR glidein_config
 }
@@ -67,6 +68,9 @@ teardown() {
     run -1 gwms_bosco_frontend_setup userns "$PWD/tool"
     [[ $output == *'does not start where the mounts are' ]]
     run ! grep -q GLIDEIN_SINGULARITY_BINARY_OVERRIDE glidein_config
+    printf '#!/bin/sh\nexec sleep 60\n' >tool
+    run -1 timeout 10 bash -c ". '$LIB/limit.sh' && $(declare -f) && GWMS_BOSCO_FRONTEND_S=1 GWMS_BOSCO_DIR='$GWMS_BOSCO_DIR' glidein_config=glidein_config && gwms_bosco_frontend_setup userns '$PWD/tool'"
+    [[ $output == *'does not start where the mounts are' ]]
     printf '#!/bin/sh\nexit 0\n' >tool
     gwms_bosco_frontend_setup userns "$PWD/tool"
     # Again: what we have set ourselves is no setting of the site.

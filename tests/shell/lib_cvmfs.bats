@@ -107,6 +107,126 @@ setup() {
     [ "$(gwms_bosco_conf_read conf MODE)" = native ]
 }
 
+@test "conf_write takes every character of a path that cvmfsexec can live in, and leaves no half of a file" {
+    gwms_bosco_conf_write conf CACHE '/a/b:c,d@e%f+g=h-i_j.k'
+    [ "$(gwms_bosco_conf_read conf CACHE)" = '/a/b:c,d@e%f+g=h-i_j.k' ]
+    full() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_conf_write conf MODE none); }
+    run full
+    [ "$status" = 1 ]
+    [ ! -e conf.new ]
+    grep -q '^CACHE=' conf
+}
+
+@test "limit_run says that there is no room for the output, and runs nothing" {
+    run gwms_bosco_limit_run 5 no/such/folder touch ran
+    [ "$status" = 125 ]
+    [ ! -e ran ]
+}
+
+@test "probe: no repository is no success, also where older bash has no room for a here-document" {
+    run gwms_bosco_cvmfs_probe 3 root ''
+    [ "$status" = 1 ]
+    # As bash before 5.1 does: a file, which a full disk does not take.
+    BASH_COMPAT=50
+    without_room() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_cvmfs_probe 3 root none.cern.ch); }
+    run without_room
+    [ "$status" = 1 ]
+}
+
+@test "probe: all repositories together get the time" {
+    # The second is not asked when the first has used it up.
+    gwms_bosco_limit_run() { echo "$1" >>asked; SECONDS=$((SECONDS + 3)); }
+    run gwms_bosco_cvmfs_probe 5 root a.cern.ch,b.cern.ch,c.cern.ch
+    [ "$status" = 1 ]
+    [ "$output" = 'c.cern.ch: no answer in time' ]
+    [ "$(cat asked)" = $'5\n2' ]
+}
+
+# ladder RUNG...: rungs that use up all they are given, in seconds that are only counted.
+# shellcheck disable=SC2154 # what the libraries set
+ladder() {
+    local rung
+    # shellcheck source=/dev/null
+    . "$LIB/cvmfs_rungs.sh"
+    for rung; do
+        eval "gwms_bosco_rung_$rung() { hangs; }"
+    done
+    # As a rung that is held: a trial, a cache, a start, then a holder that does not end.
+    hangs() {
+        local seconds
+        SECONDS=$((SECONDS + rung_trial_s))
+        for _ in cache start; do
+            seconds=$(gwms_bosco_rung_seconds "$GWMS_BOSCO_RUNG_S")
+            SECONDS=$((SECONDS + (seconds > 0 ? seconds : 0) + 1))
+        done
+        SECONDS=$((SECONDS + GWMS_BOSCO_DROP_S + GWMS_BOSCO_CLEAN_S))
+        return 1
+    }
+    rungs=$*
+    gwms_bosco_rung_climb "${rungs// /,}"
+}
+
+# shellcheck disable=SC2154 # what the libraries set
+@test "the ladder ends within 20 s where every step of every rung hangs, from any second it starts" {
+    # A variable like any other, so that only what is counted counts.
+    unset SECONDS
+    # What comes before the ladder can hang in one place, the sweep.
+    # shellcheck source=/dev/null
+    . "$LIB/cvmfs_rungs.sh"
+    for start in $(seq 0 $((GWMS_BOSCO_SWEEP_S + 4))); do
+        SECONDS=$start
+        run_ladder() { ladder native userns fusermount mountrepo container parrot; end=$SECONDS; }
+        run_ladder || true
+        [ "$rung_mode" = none ]
+        [[ $rung_why == *'parrot: no time left' ]]
+        [ "$end" -le 20 ]
+    done
+}
+
+# shellcheck disable=SC2154 # what the libraries set
+@test "a node on which all is slow still tries a way" {
+    unset SECONDS
+    SECONDS=40
+    ladder native userns || true
+    [[ $rung_why != *'native: no time left'* ]]
+}
+
+@test "a rung that fails leaves neither its cache nor its words to the next" {
+    # shellcheck source=/dev/null
+    . "$LIB/cvmfs_rungs.sh"
+    gwms_bosco_rung_a() { rung_cache=/a rung_mount=/m rung_reason=no; echo words >"$GWMS_BOSCO_DIR/prefix"; return 1; }
+    gwms_bosco_rung_b() { [ -z "$rung_cache$rung_mount" ] && [ ! -e "$GWMS_BOSCO_DIR/prefix" ]; }
+    gwms_bosco_rung_climb a,b
+    [ "$rung_mode $rung_why" = 'b a: no' ]
+    gwms_bosco_rung_climb a || true
+    [ "$rung_mode$rung_cache" = none ]
+    [ ! -e prefix ]
+}
+
+@test "run-with-cvmfs does not enter a process that got the holder's number" {
+    # shellcheck source=/dev/null
+    . "$LIB/run_with_cvmfs.sh"
+    sleep 50 3>&- &
+    printf '%s\n' MODE=userns "HOLDER=$!" "HOLDER_START=$(($(gwms_bosco_limit_start $!) + 1))" NSENTER=/bin/true >cvmfs.conf
+    run gwms_bosco_run_main "$PWD" echo ran
+    kill $!
+    [ "$status" = 125 ]
+    [[ $output == *'the process that holds /cvmfs is gone' ]]
+}
+
+@test "place_make does not remove a folder through a mount" {
+    mkdir -p dist/dist/usr dist/dist/etc/cvmfs place/dist/cvmfs/r source && touch source/precious
+    printf '#!/bin/sh\n' | tee dist/cvmfsexec >dist/mountrepo
+    chmod 755 dist/cvmfsexec dist/mountrepo
+    program=". '$LIB/report.sh'; . '$LIB/cvmfs_place.sh'; mount --bind source place/dist/cvmfs/r &&
+        ! gwms_bosco_place_make '$PWD/dist' '$PWD/place'"
+    run unshare -rm bash -c "$program"
+    [ "$status" = 0 ]
+    [[ $output == "mounts are left below $PWD/place" ]]
+    [ -e source/precious ]
+    gwms_bosco_place_make "$PWD/dist" "$PWD/place"
+}
+
 @test "node_path takes no white space" {
     gwms_bosco_node_path /a/b-c
     run gwms_bosco_node_path '/a b'
@@ -145,14 +265,43 @@ setup() {
 
 @test "place_cache is private, and its quota fits the disk" {
     mkdir p
-    read -r cache quota < <(gwms_bosco_place_cache local:"$PWD/p" x name 99999999)
-    [ "$cache" = "$PWD/p/name" ]
-    [ "$(stat -c %a "$cache")" = 700 ]
+    quota=$(gwms_bosco_place_cache local:"$PWD/p" "$PWD/p/name" 99999999)
+    [ "$(stat -c %a p/name)" = 700 ]
     [ "$quota" -lt 99999999 ]
-    run gwms_bosco_place_cache local:"$PWD/p" x name 100
+    [ "$(gwms_bosco_place_cache '' "$PWD/p/other" 1)" = 1 ]
+    run gwms_bosco_place_cache local:"$PWD/p" "$PWD/p/name" 100
     [ "$status" = 1 ]
-    run gwms_bosco_place_cache nowhere x name 100
+    [ "$output" = "cannot make a cache in $PWD/p" ]
+}
+
+@test "place_parent knows local, image, ram and the place itself, and nothing else" {
+    [ "$(gwms_bosco_place_parent local:/a /p)" = /a ]
+    [ "$(gwms_bosco_place_parent image:/a /p)" = /a ]
+    [ "$(gwms_bosco_place_parent ram /p)" = /dev/shm ]
+    [ "$(gwms_bosco_place_parent '' /p)" = /p ]
+    run gwms_bosco_place_parent nowhere /p
     [ "$status" = 1 ]
+    run gwms_bosco_place_parent image:a /p
+    [ "$status" = 1 ]
+}
+
+@test "place_image makes a file with holes that is larger than the quota, or says what lacks" {
+    # Its user's, of features that an old fuse2fs knows, and no journal.
+    PATH=$PATH:/usr/sbin
+    tools=$PWD/tools
+    mkdir tools && printf '#!/bin/sh\n' >tools/fuse2fs && chmod 755 tools/fuse2fs
+    gwms_bosco_place_image "$PWD/image" 1000 "$tools"
+    [ "$(stat -c %s image)" = $(((1000 * 5 / 4 + 64) * 1048576)) ]
+    [ "$(stat -c %b image)" -lt 10000 ]
+    features=$(dumpe2fs -h image 2>/dev/null | grep '^Filesystem features')
+    [[ $features == *extent* && $features != *journal* && $features != *csum* && $features != *64bit* ]]
+    # A name that nobody may execute is none.
+    chmod 644 tools/fuse2fs
+    PATH=$(dirname "$(command -v mke2fs)") run gwms_bosco_place_image "$PWD/second" 1000 "$tools"
+    if [ ! -x "$(dirname "$(command -v mke2fs)")/fuse2fs" ]; then
+        [ "$output" = 'no fuse2fs program for a cache image' ]
+        [ ! -e second ]
+    fi
 }
 
 @test "stale: only what is surely dead, ours, and named as our places are" {
@@ -177,6 +326,24 @@ setup() {
     gwms_bosco_conf_write rec WORLD other-host:boot:1 PILOT 999999 START 1 PLACE /x/gwms_bosco/cvmfs
     run gwms_bosco_stale_dead rec
     [ "$status" = 1 ]
+}
+
+@test "stale: a cache goes with its pilot or, where nobody can judge it, when its holder has long been silent" {
+    sleep 50 3>&- &
+    alive=$!
+    mkdir caches caches/gwms-bosco-cache-{alive,dead,away,silent,unowned,new} caches/other
+    own() { gwms_bosco_stale_record "$PWD/caches/gwms-bosco-cache-$1" owner "$2" "$PWD/x/gwms_bosco/cvmfs" ''; }
+    own alive $alive
+    own dead 999999
+    own away 999999 && own silent 999999
+    sed -i 's/^WORLD=.*/WORLD=another-node:boot:1/' caches/gwms-bosco-cache-{away,silent}/owner
+    touch -d '2 days ago' caches/gwms-bosco-cache-silent/owner
+    touch -d '2 days ago' caches/gwms-bosco-cache-* caches/other
+    touch caches/gwms-bosco-cache-new
+    ln -s "$PWD/caches/other" caches/gwms-bosco-cache-link
+    gwms_bosco_stale_sweep "$PWD/none" "$PWD/caches"
+    kill $alive
+    [ "$(cd caches && echo *)" = "$(echo gwms-bosco-cache-{alive,away,link,new} other)" ]
 }
 
 @test "stale_folder takes no link" {

@@ -36,6 +36,56 @@ helper() {
     [ "$(gwms_bosco_payload_start none "$first")" = "$first" ]
 }
 
+@test "payload_exec follows the last line that this pilot's condor_startup.sh will write" {
+    load_libraries payload
+    pilot_folder "GLIDEIN_WORK_DIR $BATS_TEST_TMPDIR/glide"
+    [ "$(gwms_bosco_payload_exec)" = "$GWMS_BOSCO_WRAPPER_EXEC" ]
+    # shellcheck disable=SC2016
+    for row in 'exec $GLIDEIN_WRAPPER_EXEC|bare' '  exec ${GLIDEIN_WRAPPER_EXEC}  |bare' 'exec "$GLIDEIN_WRAPPER_EXEC"|quoted' \
+        'exec "${GLIDEIN_WRAPPER_EXEC}"|quoted'; do
+        printf '# about GLIDEIN_WRAPPER_EXEC\n%s\nexec $other\n' "${row%|*}" >condor_startup.sh
+        expected=$GWMS_BOSCO_WRAPPER_EXEC
+        [ "${row#*|}" = bare ] || expected=$GWMS_BOSCO_WRAPPER_EXEC_QUOTED
+        [ "$(gwms_bosco_payload_exec)" = "$expected" ]
+    done
+    # shellcheck disable=SC2016
+    for line in 'exec run $GLIDEIN_WRAPPER_EXEC' "exec '\$GLIDEIN_WRAPPER_EXEC'" $'exec $GLIDEIN_WRAPPER_EXEC\nexec "$GLIDEIN_WRAPPER_EXEC"'; do
+        printf '%s\n' "$line" >condor_startup.sh
+        run -1 gwms_bosco_payload_exec
+        [[ $output == 'exec '* ]]
+    done
+    # The factory may have another last script.
+    echo 'DESCRIPTION_FILE description.cfg' >>glidein_config
+    printf 'last_script \tother.sh\n' >description.cfg
+    # shellcheck disable=SC2016
+    echo 'exec "$GLIDEIN_WRAPPER_EXEC"' >other.sh
+    [ "$(gwms_bosco_payload_exec)" = "$GWMS_BOSCO_WRAPPER_EXEC_QUOTED" ]
+}
+
+@test "payload_shell wants a shell that can run the beginning of the job wrapper" {
+    load_libraries payload
+    pilot_folder "GLIDEIN_WORK_DIR $BATS_TEST_TMPDIR/glide"
+    gwms_bosco_payload_shell dash
+    # shellcheck disable=SC2016
+    for row in '"EOF"|$BASH_VERSION|dash|0' 'EOF|$BASH_VERSION|dash|1' 'EOF|$BASH_VERSION|bash|0' 'EOF|\$BASH_VERSION|dash|0' 'EOF|x|dash|0'; do
+        IFS='|' read -r end word shell expected <<<"$row"
+        printf 'cat > "$condor_job_wrapper" <<%s\n#!/bin/sh\nif [ -n "%s" ]; then\nEOF\necho "$BASH_VERSION"\n' "$end" "$word" >condor_startup.sh
+        run gwms_bosco_payload_shell "$shell"
+        [ "$((status > 0))" = "$expected" ]
+    done
+}
+
+@test "what is put between quotes runs the helper, and env where there is none, in every shell" {
+    load_libraries payload
+    for shell in dash bash 'busybox sh'; do
+        # shellcheck disable=SC2086
+        [ "$($shell -c "gwms_bosco_run=\$1; shift; exec \"$GWMS_BOSCO_WRAPPER_EXEC_QUOTED\"" sh "$(command -v nice)" printf '<%s>' 'a  b' '')" = '<a  b><>' ]
+        # shellcheck disable=SC2086
+        [ "$($shell -c "gwms_bosco_run=; exec \"$GWMS_BOSCO_WRAPPER_EXEC_QUOTED\"" sh printf '<%s>' 'a  b' '')" = '<a  b><>' ]
+    done
+    [[ $GWMS_BOSCO_WRAPPER_EXEC_QUOTED != *"'"* ]]
+}
+
 @test "payload_program: each way runs what it needs, in order" {
     helper native always never
     [ "$(gwms_bosco/payload-exec echo x)" = x ]

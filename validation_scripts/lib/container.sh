@@ -19,9 +19,10 @@ gwms_bosco_container_tool() {
     return 1
 }
 
-# gwms_bosco_container_identity FILE: device:inode:mtime:size.
+# gwms_bosco_container_identity IMAGE: of a file device:inode:size:mtime:ctime; who writes into it cannot set the last one.
+# Of one that this pilot has unpacked only which it is, as starting it changes its dates.
 gwms_bosco_container_identity() {
-    stat -L -c '%d:%i:%Y:%s' "$1" 2>/dev/null
+    if [[ -d $1 ]]; then stat -c 'folder:%d:%i' "$1"; else TZ=UTC0 stat -L -c '%d:%i:%s:%y:%z' "$1"; fi 2>/dev/null | tr ' +' '__'
 }
 
 # gwms_bosco_container_image FILE SHA256: 0 when FILE is an image file with that digest (empty: not asked for); else 1 and
@@ -61,10 +62,16 @@ fail() {
     printf '%s\n' "BOSCO-CONTAINER-07 $1" >&2
     exit 125
 }
-if [ "$(stat -L -c %d:%i:%Y:%s "$image" 2>/dev/null)" != "$identity" ]; then
+case $identity in
+    folder:*) now=$(stat -c folder:%d:%i "$image" 2>/dev/null) ;;
+    *) now=$(TZ=UTC0 stat -L -c '%d:%i:%s:%y:%z' "$image" 2>/dev/null | tr ' +' '__') ;;
+esac
+if [ "$now" != "$identity" ] && [ "$now" != "$(cat "$here/image.again" 2>/dev/null)" ]; then
     # Another file than the one that was checked, or only its date is new.
     [ -n "$sha256" ] && [ "$(sha256sum <"$image" 2>/dev/null | cut -c 1-64)" = "$sha256" ] ||
         fail "$image is not the file any more that this pilot has checked"
+    # The next payload need not read it again. By rename, as payloads of other slots do the same.
+    { printf '%s\n' "$now" >"$here/image.again.$$" && mv -f "$here/image.again.$$" "$here/image.again"; } 2>/dev/null
 fi
 ca=
 if [ -r "$here/credentials.conf" ]; then
@@ -81,26 +88,63 @@ esac
 work=$(pwd)
 home=${HOME-}
 home_bound=no
+# Where the batch job's wrapper has left a folder for it, that one is shown at HOME, and of the node's own only what is bound.
+private=
+[ ! -d "$here/home" ] || private=$here/home
+# shows_home PATH: 0 when a bind of it would show the node's own.
+shows_home() {
+    case $home/ in "$1"/*) return 0 ;; esac
+    case $(readlink -f "$home")/ in "$(readlink -f "$1")"/*) return 0 ;; esac
+    return 1
+}
+# point PATH: what is bound below HOME needs something to be bound on.
+point() {
+    case $1 in "$home"/*) ;; *) return 0 ;; esac
+    if [ -d "$1" ]; then
+        mkdir -p "$private/${1#"$home"/}"
+    else
+        mkdir -p "$(dirname "$private/${1#"$home"/}")" && : >>"$private/${1#"$home"/}"
+    fi
+}
 case $home in
     '' | / | *[:,\"]*) ;;
     *) [ ! -d "$home" ] || home_bound=yes ;;
 esac
+shell='/bin/sh -c'
+[ ! -e "$here/inside-shell" ] || read -r shell <"$here/inside-shell"
 # Without a folder to bind, the tool sets HOME to that of the account.
+# shellcheck disable=SC2086 # words
 if [ "$home_bound" = no ] && [ -z "${HOME+set}" ]; then
-    set -- /bin/sh -c 'unset HOME; exec "$@"' sh "$@"
+    set -- $shell 'unset HOME; exec "$@"' sh "$@"
 elif [ "$home_bound" = no ]; then
-    set -- /bin/sh -c 'HOME=$0; exec "$@"' "$home" "$@"
+    set -- $shell 'HOME=$0; exec "$@"' "$home" "$@"
 fi
 set -- "$image" "$@"
 # At the path they have here.
 for place in "$work" "${_CONDOR_SCRATCH_DIR:-}" "${TMPDIR:-}" "$siteconf" "$ca" "${X509_CERT_DIR:-}" \
     "${X509_USER_PROXY:-}" "${BEARER_TOKEN_FILE:-}"; do
     case $place in
-        '' | / | /tmp | /dev/shm | /cvmfs*) continue ;;
+        / | /tmp | /dev/shm | /cvmfs | /cvmfs/*) continue ;;
+        # One that is relative is below the current folder.
+        /*) [ -e "$place" ] || continue ;;
+        *) continue ;;
+    esac
+    if [ -n "$private" ]; then
+        ! shows_home "$place" || continue
+        point "$place"
+    fi
+    case $place in
         *[:,\"]*) fail "a path with a colon, comma or quote cannot be bound: $place" ;;
     esac
-    [ ! -e "$place" ] || set -- --bind "$place" "$@"
+    set -- --bind "$place" "$@"
 done
+# What the batch job's wrapper has for the pilot, at the same path or, behind a colon, at another.
+if [ -r "$here/binds" ]; then
+    while IFS= read -r place; do
+        [ -z "$private" ] || point "${place%%:*}"
+        set -- --bind "$place" "$@"
+    done <"$here/binds"
+fi
 # Where tools look when no variable tells them.
 [ -z "$ca" ] || [ "$ca" = /etc/grid-security/certificates ] || set -- --bind "$ca_here:/etc/grid-security/certificates:ro" "$@"
 [ -z "$siteconf" ] || set -- --bind "$siteconf:/etc/cvmfs/SITECONF:ro" "$@"
@@ -108,7 +152,7 @@ if [ -n "$cvmfs" ] && [ -d "$cvmfs" ]; then
     set -- --bind "$cvmfs:/cvmfs" "$@"
 fi
 if [ "$home_bound" = yes ]; then
-    set -- --home "$home" "$@"
+    set -- --home "${private:+$private:}$home" "$@"
 else
     set -- --no-home "$@"
 fi
@@ -117,6 +161,8 @@ set -- --pwd "$work" "$@"
 unset LD_PRELOAD LD_LIBRARY_PATH
 [ -z "${PATH:-}" ] || export APPTAINERENV_APPEND_PATH="$PATH" SINGULARITYENV_APPEND_PATH="$PATH"
 [ -z "$userns" ] || set -- "$userns" "$@"
+# The tool shows the folder it is started in, of itself.
+[ -z "$private" ] || cd /
 exec "$tool" --silent exec "$@"
 PROGRAM
 }
@@ -128,15 +174,36 @@ gwms_bosco_container_try() {
     gwms_bosco_state_program container-exec <<<"$1" || { echo "cannot write into $GWMS_BOSCO_DIR"; return 1; }
     shift
     # Nothing but a word written inside proves that a command has run there.
-    gwms_bosco_limit_run "$GWMS_BOSCO_CONTAINER_TRY_S" "$output" \
-        "$@" "$GWMS_BOSCO_DIR/container-exec" /bin/sh -c 'echo gwms-bosco-inside'
+    gwms_bosco_limit_run "$GWMS_BOSCO_CONTAINER_TRY_S" "$output" "$@" "$GWMS_BOSCO_DIR/container-exec" \
+        /bin/sh -c 'echo gwms-bosco-inside; [ ! -x /bin/bash ] || /bin/bash -p -c "echo gwms-bosco-bash" || :'
     rc=$?
-    grep -qx gwms-bosco-inside "$output" && [[ $rc == 0 ]] && return 0
+    if grep -qx gwms-bosco-inside "$output" && [[ $rc == 0 ]]; then
+        gwms_bosco_container_shell "$output"
+        return 0
+    fi
     case $rc in
         124) echo "no answer in $GWMS_BOSCO_CONTAINER_TRY_S s" ;;
         *) echo "$(gwms_bosco_report_safe "$(gwms_bosco_container_why "$output")" 160) (exit code $rc)" ;;
     esac
     return 1
+}
+
+# gwms_bosco_container_shell OUTPUT: remember what to start a payload by inside, where something must be done before it.
+# dash and busybox sh drop exported functions and variables with a dot in their names; bash in this mode reads none of
+# them and hands all on.
+gwms_bosco_container_shell() {
+    if grep -qx gwms-bosco-bash "$1"; then
+        echo '/bin/bash -p -c' >"$GWMS_BOSCO_DIR/inside-shell"
+    else
+        rm -f "$GWMS_BOSCO_DIR/inside-shell"
+    fi
+}
+
+# The same of the container that is the rung to /cvmfs.
+gwms_bosco_container_rung_shell() {
+    gwms_bosco_limit_run "$GWMS_BOSCO_CONTAINER_TRY_S" "$GWMS_BOSCO_DIR/container.log" "$GWMS_BOSCO_DIR/run-with-cvmfs" \
+        /bin/sh -c '[ ! -x /bin/bash ] || /bin/bash -p -c "echo gwms-bosco-bash"'
+    gwms_bosco_container_shell "$GWMS_BOSCO_DIR/container.log"
 }
 
 # The line that says most, without apptainer's colours and labels.

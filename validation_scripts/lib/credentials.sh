@@ -7,6 +7,8 @@
 GWMS_BOSCO_CREDENTIALS_S=20
 # Larger is no token and no proxy.
 GWMS_BOSCO_CREDENTIAL_MAX_BYTES=65536
+# Seconds by which the clocks of who made it and of the node may differ.
+GWMS_BOSCO_CREDENTIAL_SKEW_S=300
 # Where CVMFS repositories keep a CA directory.
 # Source: OSG "CA certificates" page; EGI's cvmfs-repo grid.cern.ch.
 GWMS_BOSCO_CVMFS_CA='oasis.opensciencegrid.org/mis/certificates grid.cern.ch/etc/grid-security/certificates'
@@ -23,10 +25,12 @@ h=$h$h$h$h$h$h$h$h
 n=$(grep -ls -e '-----BEGIN .*CERTIFICATE-----' "$d"/$h.[0-9] | wc -l)
 n=$((n + 0))
 [ "$n" -gt 0 ] || { echo "$d: holds no certificate under its hash"; exit 1; }
-state=none
+state=none left=200 # more than all CAs of the grid together; as many expired ones are answer enough
 for f in "$d"/$h.r[0-9]; do
     [ -f "$f" ] || continue
     [ "$state" != none ] || state=expired
+    [ "$left" -gt 0 ] || break
+    left=$((left - 1))
     if ! command -v openssl >/dev/null 2>&1; then
         state=unread
         break
@@ -74,13 +78,19 @@ gwms_bosco_credentials_file() {
 
 # gwms_bosco_credentials_proxy FILE: 0 and `until DATE` or `unread`, when it is a proxy that is still good; else a reason.
 gwms_bosco_credentials_proxy() {
-    local until
+    local LC_ALL=C until from seconds
     gwms_bosco_credentials_file "$1" proxy || return 1
     grep -q -e '-----BEGIN CERTIFICATE-----' "$1" || { echo 'the proxy file has no certificate'; return 1; }
     grep -q -E -e '-----BEGIN ([A-Z]+ )?PRIVATE KEY-----' "$1" || { echo 'the proxy file has no key'; return 1; }
     command -v openssl >/dev/null 2>&1 || { echo unread; return 0; }
     until=$(openssl x509 -in "$1" -noout -enddate 2>/dev/null) || { echo 'the proxy file has no certificate'; return 1; }
     until=${until#notAfter=}
+    from=$(openssl x509 -in "$1" -noout -startdate 2>/dev/null)
+    from=${from#notBefore=}
+    # A date(1) that reads no such date (busybox) gives nothing to compare.
+    seconds=$(date -u -d "$from" +%s 2>/dev/null)
+    [[ -z $seconds || $seconds -le $(($(date +%s) + GWMS_BOSCO_CREDENTIAL_SKEW_S)) ]] ||
+        { echo "the proxy is good only from $from"; return 1; }
     openssl x509 -in "$1" -noout -checkend 0 >/dev/null 2>&1 || { echo "the proxy has expired, $until"; return 1; }
     echo "until $until"
 }
@@ -88,15 +98,20 @@ gwms_bosco_credentials_proxy() {
 # gwms_bosco_credentials_token FILE: 0 and `until SECONDS` or `without end`, when it is a JSON web token that is still
 # good; else a reason. The signature is for who gets it to check.
 gwms_bosco_credentials_token() {
-    local LC_ALL=C token body until
+    local LC_ALL=C token body until from
     gwms_bosco_credentials_file "$1" token || return 1
-    token=$(tr -d '\000\r' <"$1" | grep -v '^[[:space:]]*$' | head -n 1)
+    token=$(tr -d '\000\r' <"$1" | sed -n 's/^[[:space:]]*\([^[:space:]].*\)$/\1/p' | head -n 1)
+    token=${token%"${token##*[![:space:]]}"}
     [[ $token =~ ^[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*$ ]] || { echo 'the token is no JSON web token'; return 1; }
     body=${BASH_REMATCH[1]}
     while (( ${#body} % 4 )); do body+='='; done
     body=$(printf '%s' "$body" | tr '_-' '/+' | base64 -d 2>/dev/null | tr -d '\000\n') ||
         { echo 'the token is no JSON web token'; return 1; }
     [[ $body == '{'*'}' ]] || { echo 'the token is no JSON web token'; return 1; }
+    if [[ $body =~ \"nbf\"[[:space:]]*:[[:space:]]*([0-9]{1,15})[^0-9] ]]; then
+        from=$((10#${BASH_REMATCH[1]}))
+        [[ $from -le $(($(date +%s) + GWMS_BOSCO_CREDENTIAL_SKEW_S)) ]] || { echo "the token is good only from $from"; return 1; }
+    fi
     [[ $body =~ \"exp\"[[:space:]]*:[[:space:]]*([0-9]{1,15})[^0-9] ]] || { echo 'without end'; return 0; }
     until=$((10#${BASH_REMATCH[1]}))
     [[ $until -gt $(date +%s) ]] || { echo "the token has expired at $until"; return 1; }

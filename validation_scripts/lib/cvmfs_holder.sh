@@ -22,8 +22,7 @@ gwms_bosco_holder_main() {
     holder_user_fd='' holder_mnt_fd='' holder_pid_fd=''
     local reason
     cd "$holder_place" || exit 1
-    # Inherited by all that starts here; libfuse leaves an ignored signal ignored.
-    trap '' TERM INT HUP PIPE
+    # Inherited from cvmfs_setup, and by all that starts here: signals are ignored. libfuse leaves them so.
     if reason=$(gwms_bosco_holder_refuses "$7"); then
         gwms_bosco_holder_answer "failed $reason"
         gwms_bosco_holder_end
@@ -59,6 +58,7 @@ gwms_bosco_holder_left() {
 }
 
 gwms_bosco_holder_start() {
+    gwms_bosco_holder_image || return 1
     case $holder_mode in
         mountrepo) gwms_bosco_holder_mount "$1"; return ;;
         container) gwms_bosco_holder_instance "$1"; return ;;
@@ -67,6 +67,23 @@ gwms_bosco_holder_start() {
     gwms_bosco_holder_exec "$1" || return 1
     gwms_bosco_holder_outer || return 1
     gwms_bosco_holder_look || return 1
+}
+
+# A cache image, where cvmfsexec itself mounts none (it does in mode 3 only): by fusermount, below the place.
+gwms_bosco_holder_image() {
+    local left=$((holder_deadline - SECONDS)) libraries=''
+    [[ -s cache-image && $holder_mode != userns ]] || return 0
+    if ! command -v fuse2fs >/dev/null 2>&1; then
+        PATH=$PATH:$holder_place/dist/usr/sbin
+        libraries=$holder_place/dist/usr/lib64:$holder_place/dist/usr/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    fi
+    mkdir cache
+    TMPDIR=$holder_place/tmp LD_LIBRARY_PATH=${libraries:-${LD_LIBRARY_PATH-}} \
+        gwms_bosco_limit_run "$((left > 0 ? left : 1))" image.log fuse2fs "$(cat cache-image)" "$holder_place/cache"
+    # Its exit code says less than the mount.
+    grep -qsF " $holder_place/cache " /proc/self/mountinfo && return 0
+    holder_reason="fuse2fs cannot mount the cache image: $(tail -n 1 image.log)"
+    return 1
 }
 
 # cvmfsexec mode 1: mounts by fusermount in the node's own name space, below the place.
@@ -100,27 +117,40 @@ gwms_bosco_holder_instance() {
 gwms_bosco_holder_singcvmfs() {
     PATH=$holder_place/shim:$PATH
     export SINGCVMFS_REPOSITORIES=$1 SINGCVMFS_CACHEDIR=$holder_cache SINGCVMFS_LOGDIR=$holder_place/log
+    local siteconf=${holder_place%/cvmfs}/siteconf/SITECONF
     export APPTAINER_BINDPATH=${holder_place%/gwms_bosco/cvmfs}${APPTAINER_BINDPATH:+,$APPTAINER_BINDPATH}
+    # Still empty; what comes into it shows there too.
+    [[ ! -d $siteconf ]] || APPTAINER_BINDPATH+=,$siteconf:/etc/cvmfs/SITECONF:ro
     export SINGULARITY_BINDPATH=$APPTAINER_BINDPATH
 }
 
 # Start cvmfsexec and wait for the marker that only a command inside its mounts can write: its exit code is that of the
 # client and so collides with any payload's.
 gwms_bosco_holder_exec() {
-    local -a repositories
+    local -a repositories options
     local path=$PATH inner
-    IFS=, read -r -a repositories <<<"$1"
+    # Refused before if there is anything in them that a shell expands.
+    # shellcheck disable=SC2206
+    repositories=(${1//,/ })
+    # -N first: after -m it would be taken for a repository.
+    options=(-N)
     [[ $holder_mode != fusermount ]] || path=$holder_place/shim:$PATH
     # shellcheck disable=SC2016 # the inner shell's
     inner='readlink /proc/self/ns/mnt >marker.new && readlink /proc/self/ns/user >>marker.new && mv marker.new marker
         while read -r line; do :; done'
+    if [[ -s cache-image && $holder_mode == userns ]]; then
+        options+=(-m "$(cat cache-image)")
+        # cvmfsexec goes on when fuse2fs has failed, and the cache would lie in its own folder, without a limit.
+        inner='if ! grep -q " /e2fs " /proc/self/mountinfo; then echo "cannot mount the cache image by fuse2fs"; exit 1; fi
+            '$inner
+    fi
     # Both ends open here, the command's end read only: end of file there means that the holder is gone.
     exec {holder_inner}<>inner.control
     (
         exec {holder_inner}>&-
         # A variable of an outer cvmfsexec makes an inner one wait for ever.
         unset CVMFSEXEC_CMDFD CVMFSEXEC_WAITFIFO CVMFSMOUNT CVMFSUMOUNT
-        PATH=$path TMPDIR=$holder_place/tmp exec ./cvmfsexec -N "${repositories[@]}" -- \
+        PATH=$path TMPDIR=$holder_place/tmp exec ./cvmfsexec "${options[@]}" "${repositories[@]}" -- \
             /bin/sh -c "cd '$holder_place' && exec <inner.control && $inner" </dev/null >cvmfsexec.log 2>&1
     ) &
     holder_exec=$!
@@ -147,14 +177,14 @@ gwms_bosco_holder_why() {
 }
 
 # Find a process of ours that is in the mounts' own user name space, the outer one, and open its name spaces: whoever is
-# found may be a helper that ends in the next instant.
+# found may be a helper that ends in the next instant. One program looks at all, as a big node has thousands.
 gwms_bosco_holder_outer() {
-    local process
-    for process in /proc/[0-9]*; do
-        [[ -O $process && $(readlink "$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] || continue
-        [[ $(readlink "$process/ns/user" 2>/dev/null) != "$holder_user" ]] || continue
-        gwms_bosco_holder_open "$process" && return 0
-    done
+    local inode process
+    while read -r inode process; do
+        [[ "mnt:[$inode]" == "$holder_mnt" && -O ${process%/ns/mnt} ]] || continue
+        [[ $(readlink "${process%mnt}user" 2>/dev/null) != "$holder_user" ]] || continue
+        gwms_bosco_holder_open "${process%/ns/mnt}" && return 0
+    done < <(stat -L -c '%i %n' /proc/[0-9]*/ns/mnt 2>/dev/null)
     holder_reason="no process found that owns the mounts"
     return 1
 }
@@ -225,12 +255,18 @@ gwms_bosco_holder_until() {
     done
 }
 
-# Until the pilot is gone, or told to stop. The pilot is named by number and start time.
+# Until the pilot is gone, or told to stop. The pilot is named by number and start time. When cvmfsexec has gone the mounts
+# are as good as dead: without the view no further payload starts among them.
 gwms_bosco_holder_watch() {
-    local line control
+    local line control touched=$SECONDS
     exec {control}<>control
     while gwms_bosco_limit_alive "$holder_pilot" "$holder_pilot_start"; do
         if read -r -t 1 -u "$control" line && [[ $line == stop ]]; then break; fi
+        if [[ -n $holder_exec ]] && ! kill -0 "$holder_exec" 2>/dev/null; then kill -9 "$holder_view" 2>/dev/null; fi
+        if [[ $((SECONDS - touched)) -ge $GWMS_BOSCO_OWNER_S ]]; then
+            touched=$SECONDS
+            touch -c "$holder_cache/owner" 2>/dev/null
+        fi
     done
 }
 
@@ -257,18 +293,12 @@ gwms_bosco_holder_end() {
 # counts only while it is open here.
 gwms_bosco_holder_kill() {
     local process
-    for process in /proc/[0-9]*; do
-        [[ -O $process ]] || continue
-        process=${process#/proc/}
-        [[ $process == "$$" ]] && continue
-        if [[ -n $holder_mnt_fd && $(readlink "/proc/$process/ns/mnt" 2>/dev/null) == "$holder_mnt" ]] ||
-            gwms_bosco_holder_descends "$process"; then
-            kill -9 "$process" 2>/dev/null
-        fi
-    done
-}
-
-# Started by cvmfsexec here and not yet, or no longer, in its name space: told by its own private TMPDIR.
-gwms_bosco_holder_descends() {
-    grep -qsF "TMPDIR=$holder_place/tmp" "/proc/$1/environ"
+    if [[ -n $holder_mnt_fd ]]; then
+        for process in /proc/[0-9]*; do
+            [[ $process/ns/mnt -ef /proc/$$/fd/$holder_mnt_fd && ${process#/proc/} != "$$" ]] || continue
+            kill -9 "${process#/proc/}" 2>/dev/null
+        done
+    fi
+    # Started by cvmfsexec here and not yet, or no longer, in its name space.
+    gwms_bosco_stale_kill "$holder_place"
 }

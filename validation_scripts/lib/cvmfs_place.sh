@@ -10,6 +10,8 @@ gwms_bosco_place_make() {
         echo "no cvmfsexec distribution in $(gwms_bosco_report_safe "$dist" 80)"
         return 1
     }
+    # Removing a folder through a mount that would not go reads the whole repository.
+    if grep -qsF " $place/" /proc/self/mountinfo; then echo "mounts are left below $place"; return 1; fi
     rm -rf "$place"
     if ! (
         umask 077
@@ -72,31 +74,62 @@ gwms_bosco_place_free_mb() {
     df -Pk "$1" 2>/dev/null | awk 'END { if ($4 ~ /^[0-9]+$/) print int($4 / 1024) }'
 }
 
-# gwms_bosco_place_cache SPEC PLACE NAME QUOTA_MB: make the pilot's private cache folder; print folder and quota. SPEC is
-# local:DIR, ram or empty (the place itself). The quota is cut to four fifths of what is free, since the
-# client does not look. 1 and the reason when it cannot be.
-gwms_bosco_place_cache() {
-    local parent free quota=$4 cache
+# gwms_bosco_place_parent SPEC PLACE: the folder that a pilot's cache is made in. SPEC is local:DIR, image:DIR, ram or
+# empty (the place itself).
+gwms_bosco_place_parent() {
     case $1 in
-        '') parent=$2 ;;
-        ram) parent=/dev/shm ;;
-        local:/*) parent=${1#*:} ;;
-        *) echo "cache $(gwms_bosco_report_safe "$1" 60) is neither local:DIR nor ram"; return 1 ;;
+        '') printf '%s' "$2" ;;
+        ram) printf /dev/shm ;;
+        local:/* | image:/*) printf '%s' "${1#*:}" ;;
+        *) echo "cache $(gwms_bosco_report_safe "$1" 60) is neither local:DIR, image:DIR nor ram"; return 1 ;;
     esac
-    gwms_bosco_node_path "$parent" || return 1
-    cache=$parent/$3
-    if ! (umask 077 && mkdir -p "$parent" && mkdir "$cache") 2>/dev/null; then
+}
+
+# gwms_bosco_place_cache SPEC CACHE QUOTA_MB [TOOLS]: make the pilot's private cache folder CACHE, with an image in it where
+# SPEC is image:DIR; print the quota. It is cut to four fifths of what is free, since the client does not look. 1 and the
+# reason when it cannot be.
+gwms_bosco_place_cache() {
+    local parent=${2%/*} free quota=$3 reason
+    gwms_bosco_node_path "$2" || return 1
+    # Pilots of other users come to the same folder, as to /tmp.
+    # shellcheck disable=SC2174
+    if ! (umask 022 && { [[ -d $parent ]] || mkdir -p -m 1777 "$parent"; } && mkdir -m 0700 "$2") 2>/dev/null; then
         echo "cannot make a cache in $parent"
         return 1
     fi
-    free=$(gwms_bosco_place_free_mb "$cache")
+    free=$(gwms_bosco_place_free_mb "$2")
     if [[ -n $free && $free -lt $GWMS_BOSCO_CACHE_MIN_MB ]]; then
-        rmdir "$cache"
+        rmdir "$2"
         echo "only $free MB free for the cache in $parent"
         return 1
     fi
     [[ -z $free || $((free * 4 / 5)) -ge $quota ]] || quota=$((free * 4 / 5))
-    printf '%s %s\n' "$cache" "$quota"
+    if [[ $1 == image:* ]] && ! reason=$(gwms_bosco_place_image "$2/image" "$quota" "${4-}"); then
+        rm -rf "$2"
+        echo "$reason"
+        return 1
+    fi
+    echo "$quota"
+}
+
+# What an image has above the quota: the file system's own tables, and files that the client still writes.
+GWMS_BOSCO_IMAGE_EXTRA_MB=64
+
+# gwms_bosco_place_image FILE QUOTA_MB TOOLS: an ext4 file system for this user in a file with holes; 1 and the reason.
+# TOOLS is a folder of a distribution that may have fuse2fs.
+gwms_bosco_place_image() {
+    local log size=$(($2 * 5 / 4 + GWMS_BOSCO_IMAGE_EXTRA_MB))
+    local program
+    for program in mke2fs fuse2fs; do
+        PATH=$PATH:$3 gwms_bosco_node_has "$program" || { echo "no $program program for a cache image"; return 1; }
+    done
+    # Features that every fuse2fs knows: with one it does not, cvmfsexec goes on and the cache lies somewhere else. No
+    # journal, as the image ends with the pilot.
+    log=$(umask 077 && mke2fs -q -F -t ext4 -m 0 \
+        -O none,extent,flex_bg,filetype,sparse_super,large_file,huge_file,dir_index,dir_nlink,extra_isize,uninit_bg \
+        -E "lazy_itable_init=1,root_owner=$(id -u):$(id -g)" "$1" "${size}M" 2>&1 </dev/null) && return 0
+    echo "cannot make a cache image: $(gwms_bosco_report_safe "$(tail -n 1 <(printf '%s' "$log"))" 100)"
+    return 1
 }
 
 # gwms_bosco_place_config_repository PLACE: the repository that holds the settings of others, if the distribution names one.

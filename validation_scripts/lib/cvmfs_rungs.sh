@@ -5,21 +5,29 @@
 # The ladder: one function for each way to get /cvmfs. Each tries for real within a time limit, and leaves either a
 # working cvmfs.conf or the reason in `rung_reason`.
 
-# Seconds a rung may take, and all of them together. 5 s: a cold start with three repositories takes half a second; a
-# web proxy that stays silent takes 11 s, and no rung cures it.
+# Seconds a rung may take. 6 s: a cold start with three repositories takes half a second; a web proxy that stays silent
+# takes 11 s, and no rung cures it.
 GWMS_BOSCO_RUNG_S=6
-GWMS_BOSCO_LADDER_S=18
 GWMS_BOSCO_NATIVE_S=4
+# Seconds since the script's start, at which nothing begins any more and all that waits gives up. What may come after it:
+# the second in which a holder's own reason arrives, the time a holder has to end, and the one to kill it. With whole
+# seconds as the unit, all together stay within the 20 s that a pilot's start may wait for /cvmfs.
+GWMS_BOSCO_LADDER_S=13
+GWMS_BOSCO_DROP_S=3
+GWMS_BOSCO_CLEAN_S=2
 
 # gwms_bosco_rung_climb RUNGS: set `rung_mode` to the first that works, `rung_why` to why the others did not.
 gwms_bosco_rung_climb() {
     local rung
-    local -a rungs
-    rung_mode=none rung_why='' rung_end=$((SECONDS + GWMS_BOSCO_LADDER_S))
-    IFS=, read -r -a rungs <<<"$1"
-    for rung in "${rungs[@]}"; do
-        rung_reason=''
-        if [[ $SECONDS -ge $rung_end ]]; then
+    rung_mode=none rung_why='' rung_end=$GWMS_BOSCO_LADDER_S
+    # Nothing before can hang for so long. A node that is merely slow gets one rung's time, whatever the hour.
+    [[ $((SECONDS + GWMS_BOSCO_RUNG_S)) -le $rung_end ]] || rung_end=$((SECONDS + GWMS_BOSCO_RUNG_S))
+    for rung in ${1//,/ }; do
+        rung_reason='' rung_cache='' rung_mount=''
+        # Only of the rung that works.
+        rm -f "$GWMS_BOSCO_DIR/prefix"
+        rung_trial_s=$(gwms_bosco_rung_seconds "$GWMS_BOSCO_TRIAL_S")
+        if [[ $rung_trial_s -lt 1 ]]; then
             rung_reason='no time left'
         elif "gwms_bosco_rung_$rung"; then
             rung_mode=$rung
@@ -27,10 +35,12 @@ gwms_bosco_rung_climb() {
         fi
         rung_why+="${rung_why:+; }$rung: $(gwms_bosco_report_safe "$rung_reason" 140)"
     done
+    rung_cache='' rung_mount=''
+    rm -f "$GWMS_BOSCO_DIR/prefix"
     return 1
 }
 
-# gwms_bosco_rung_seconds MOST: what this rung may still take.
+# gwms_bosco_rung_seconds MOST: what a step may still take.
 gwms_bosco_rung_seconds() {
     local left=$((rung_end - SECONDS))
     echo $((left < $1 ? left : $1))
@@ -39,7 +49,8 @@ gwms_bosco_rung_seconds() {
 gwms_bosco_rung_native() {
     rung_reason=$(gwms_bosco_cvmfs_probe "$(gwms_bosco_rung_seconds "$GWMS_BOSCO_NATIVE_S")" /cvmfs "$cvmfs_repositories") || return 1
     rung_cache=node
-    gwms_bosco_conf_write "$GWMS_BOSCO_DIR/cvmfs.conf" MODE native MOUNT /cvmfs HOLDER '' REPOSITORIES "$cvmfs_repositories"
+    gwms_bosco_conf_write "$GWMS_BOSCO_DIR/cvmfs.conf" MODE native MOUNT /cvmfs HOLDER '' REPOSITORIES "$cvmfs_repositories" ||
+        { rung_reason='cannot write the state folder'; return 1; }
 }
 
 # cvmfsexec mode 3: FUSE mounts within user name spaces.
@@ -65,11 +76,12 @@ gwms_bosco_rung_fusermount() {
 gwms_bosco_rung_held() {
     local answer seconds
     if ! gwms_bosco_rung_place "$1"; then
-        gwms_bosco_place_remove "$cvmfs_place" ''
+        gwms_bosco_place_remove "$cvmfs_place" "$rung_cache"
+        [[ -z ${rung_record-} ]] || rm -f "$rung_record"
         return 1
     fi
     seconds=$(gwms_bosco_rung_seconds "$GWMS_BOSCO_RUNG_S")
-    gwms_bosco_rung_hold "$1" "$seconds"
+    gwms_bosco_rung_hold "$1" "$((seconds > 0 ? seconds : 0))"
     case $answer in
         'ready '*) ;;
         *) rung_reason=${answer#failed }; gwms_bosco_rung_drop; return 1 ;;
@@ -77,14 +89,16 @@ gwms_bosco_rung_held() {
     answer=${answer#ready }
     rung_mount=/cvmfs
     [[ $1 != mountrepo ]] || rung_mount=$cvmfs_place/dist/cvmfs
-    gwms_bosco_conf_write "$GWMS_BOSCO_DIR/cvmfs.conf" MODE "$1" MOUNT "$rung_mount" HOLDER "${answer% *}" \
+    if ! gwms_bosco_conf_write "$GWMS_BOSCO_DIR/cvmfs.conf" MODE "$1" MOUNT "$rung_mount" HOLDER "${answer% *}" \
         HOLDER_START "${answer#* }" REPOSITORIES "$cvmfs_repositories" CONTROL "$cvmfs_place/control" CACHE "$rung_cache" \
-        NSENTER "$(command -v nsenter)" ENV "$(gwms_bosco_rung_env)"
-    if ! rung_reason=$(gwms_bosco_cvmfs_probe "$(gwms_bosco_rung_seconds 4)" "${rung_shown:-/cvmfs}" "$cvmfs_repositories" \
-        "$GWMS_BOSCO_DIR/run-with-cvmfs"); then
-        gwms_bosco_rung_drop
-        return 1
+        NSENTER "$(command -v nsenter)" ENV "$(gwms_bosco_rung_env)"; then
+        rung_reason='cannot write the state folder'
+    elif rung_reason=$(gwms_bosco_cvmfs_probe "$(gwms_bosco_rung_seconds 4)" "${rung_shown:-/cvmfs}" \
+        "$cvmfs_repositories" "$GWMS_BOSCO_DIR/run-with-cvmfs"); then
+        return 0
     fi
+    gwms_bosco_rung_drop
+    return 1
 }
 
 # cvmfsexec mode 1: mounts by fusermount, below the place and not at /cvmfs. Worth it where something else can show it
@@ -96,7 +110,7 @@ gwms_bosco_rung_mountrepo() {
     rung_reason=$(gwms_bosco_node_mtab) || return 1
     if [[ -n $cvmfs_parrot && -x $cvmfs_parrot ]]; then
         printf '%s\n' "$cvmfs_parrot" -M "/cvmfs=$GWMS_BOSCO_DIR/cvmfs/dist/cvmfs" -- >"$GWMS_BOSCO_DIR/prefix"
-    elif [[ -n $cvmfs_image && $cvmfs_container != never ]]; then
+    elif [[ -n $cvmfs_image && $cvmfs_container == payload ]]; then
         rung_shown=$GWMS_BOSCO_DIR/cvmfs/dist/cvmfs
         : >"$GWMS_BOSCO_DIR/prefix"
     else
@@ -155,25 +169,11 @@ gwms_bosco_rung_env() {
 
 # The own place, its settings and cache, and the record for whoever comes after a kill -9.
 gwms_bosco_rung_place() {
-    cvmfs_place=$GWMS_BOSCO_DIR/cvmfs
+    cvmfs_place=$GWMS_BOSCO_DIR/cvmfs rung_record=''
     rung_reason=$(gwms_bosco_node_path "$cvmfs_place") || return 1
     rung_reason=$(gwms_bosco_place_make "$cvmfs_distribution" "$cvmfs_place") || return 1
-    rung_cache=$(gwms_bosco_place_cache "$cvmfs_cache" "$cvmfs_place" "gwms-bosco-cache-$cvmfs_name" "$cvmfs_quota_mb") || {
-        rung_reason=$rung_cache
-        return 1
-    }
-    if [[ $1 == container ]]; then
-        gwms_bosco_place_contained "$cvmfs_distribution" "$cvmfs_place" || { rung_reason="cannot write $cvmfs_place"; return 1; }
-        # singcvmfs shows the cache's folder at the client's own default.
-        gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" '' "${rung_cache#* }" "$cvmfs_proxy"
-    else
-        gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" "${rung_cache% *}" "${rung_cache#* }" "$cvmfs_proxy"
-    fi
-    rung_cache=${rung_cache% *}
-    rung_record=$(gwms_bosco_stale_record "$cvmfs_records" "$cvmfs_name" "$cvmfs_pilot" "$cvmfs_place" "$rung_cache") || {
-        rung_reason='cannot write the record of this pilot'
-        return 1
-    }
+    gwms_bosco_rung_cache "$1" || return 1
+    gwms_bosco_rung_siteconf
     printf '%s\n' "$cvmfs_image" >"$cvmfs_place/image"
     printf 'gwms-bosco-%s\n' "$cvmfs_name" >"$cvmfs_place/instance"
     if [[ $1 == container ]] && ! command -v singularity >/dev/null 2>&1; then
@@ -189,24 +189,109 @@ gwms_bosco_rung_place() {
     fi
 }
 
+# siteconf_setup fills the folder later. What the client makes of its variable link /cvmfs/cms.cern.ch/SITECONF/local leads
+# there, for releases that look nowhere else; and a container that starts now can bind it.
+gwms_bosco_rung_siteconf() {
+    [[ -n $(gwms_bosco_config_get GWMS_BOSCO_SITECONF_SITE) ]] || return 0
+    mkdir -p "$GWMS_BOSCO_DIR/siteconf/SITECONF"
+    printf 'CMS_LOCAL_SITE=%s\n' "$(gwms_bosco_place_value "$GWMS_BOSCO_DIR/siteconf/SITECONF/local")" \
+        >>"$cvmfs_place/dist/etc/cvmfs/default.local"
+}
+
+# gwms_bosco_rung_cache RUNG: the cache and the client's settings. The record comes first, so that no instant is left in
+# which a killed pilot leaves a cache that nobody knows.
+gwms_bosco_rung_cache() {
+    local base cache output=$cvmfs_place/cache.out seconds
+    rung_reason=$(gwms_bosco_place_parent "$cvmfs_cache" "$cvmfs_place") || return 1
+    cache=$rung_reason/gwms-bosco-cache-$cvmfs_name
+    if [[ $1 == container && $cvmfs_cache == image:* ]]; then
+        rung_reason='a cache image cannot be used in a container'
+        return 1
+    fi
+    # Where that folder is full, at least the pilot itself has a record; no other pilot finds it there.
+    rung_record=$(gwms_bosco_stale_record "$cvmfs_records" "$cvmfs_name" "$cvmfs_pilot" "$cvmfs_place" "$cache") ||
+        rung_record=$(gwms_bosco_stale_record "$GWMS_BOSCO_DIR" record "$cvmfs_pilot" "$cvmfs_place" "$cache") || {
+        rung_reason='cannot write the record of this pilot'
+        return 1
+    }
+    rung_cache=$cache
+    # A shared file system may hang.
+    seconds=$(gwms_bosco_rung_seconds "$GWMS_BOSCO_RUNG_S")
+    gwms_bosco_limit_run "$((seconds > 0 ? seconds : 1))" "$output" \
+        gwms_bosco_place_cache "$cvmfs_cache" "$cache" "$cvmfs_quota_mb" "$cvmfs_distribution/dist/usr/sbin" || {
+        [[ $? != 124 ]] && rung_reason=$(tail -n 1 "$output") || rung_reason="no cache in ${cache%/*} in time"
+        return 1
+    }
+    gwms_bosco_stale_record "$cache" owner "$cvmfs_pilot" "$cvmfs_place" "$cache" >/dev/null || {
+        rung_reason="cannot write $cache"
+        return 1
+    }
+    base=$cache
+    if [[ $cvmfs_cache == image:* ]]; then
+        # cvmfsexec shows it there by itself; by fusermount it is mounted below the place.
+        [[ $1 == userns ]] && base=/e2fs/cvmfscache || base=$cvmfs_place/cache
+        printf '%s\n' "$cache/image" >"$cvmfs_place/cache-image"
+    elif [[ $1 == container ]]; then
+        # singcvmfs shows the cache's folder at the client's own default.
+        base=''
+    fi
+    gwms_bosco_place_settings "$cvmfs_place" "$cvmfs_repositories" "$base" "$(tail -n 1 "$output")" "$cvmfs_proxy" || {
+        rung_reason="cannot write $cvmfs_place"
+        return 1
+    }
+    if [[ $1 == container ]]; then
+        gwms_bosco_place_contained "$cvmfs_distribution" "$cvmfs_place" || { rung_reason="cannot write $cvmfs_place"; return 1; }
+    fi
+}
+
+# Signals that end a job, and warnings before: Slurm, Grid Engine and LSF send USR1, USR2, XCPU and ALRM where asked.
+GWMS_BOSCO_IGNORED='HUP INT QUIT TERM USR1 USR2 XCPU ALRM PIPE'
+
 # gwms_bosco_rung_hold MODE SECONDS: start the holder in a session of its own and set `answer`. One second more than the
 # holder's own limit, so that its reason arrives.
 gwms_bosco_rung_hold() {
     local feed
     mkfifo -m 600 "$cvmfs_place/answer" "$cvmfs_place/control" 2>/dev/null
     exec {feed}<>"$cvmfs_place/answer"
-    # shellcheck disable=SC2094
-    setsid "$GWMS_BOSCO_DIR/cvmfs-holder" "$cvmfs_place" "$1" "$cvmfs_pilot" "$(gwms_bosco_limit_start "$cvmfs_pilot")" "$2" \
-        "$rung_cache" "$cvmfs_repositories" "$rung_record" \
-        </dev/null >"$GWMS_BOSCO_DIR/cvmfs-holder.log" 2>&1 {feed}>&- &
+    (
+        gwms_bosco_rung_loosen
+        # From here on: what a batch system sends to all processes of a job must not find a holder that does not ignore it.
+        # shellcheck disable=SC2086 # words
+        trap '' $GWMS_BOSCO_IGNORED
+        gwms_bosco_rung_sober
+        exec setsid env "${sober[@]}" "$GWMS_BOSCO_DIR/cvmfs-holder" "$cvmfs_place" "$1" "$cvmfs_pilot" \
+            "$(gwms_bosco_limit_start "$cvmfs_pilot")" "$2" "$rung_cache" "$cvmfs_repositories" "$rung_record"
+    ) </dev/null >"$GWMS_BOSCO_DIR/cvmfs-holder.log" 2>&1 &
     rung_holder=$!
+    # Without the shell's own word when it is killed.
+    disown "$rung_holder"
     IFS= read -r -t "$(($2 + 1))" -u "$feed" answer || answer='failed the holder gave no answer in time'
     exec {feed}>&-
 }
 
+# Let go of all that the pilot has open: whoever reads its output to the end would wait for the holder.
+gwms_bosco_rung_loosen() {
+    local fd
+    for fd in "/proc/$BASHPID/fd"/*; do
+        fd=${fd##*/}
+        [[ $fd -le 2 ]] || eval "exec $fd>&-"
+    done
+}
+
+# cvmfsexec is bash: what changes how bash reads a script, or stands for a program that the script runs, stays outside.
+# `sober` gets the options by which env(1) leaves out exported functions; no shell can unset them.
+gwms_bosco_rung_sober() {
+    local variable
+    sober=()
+    unset BASH_ENV ENV POSIXLY_CORRECT CDPATH GLOBIGNORE
+    while IFS= read -r -d '' variable; do
+        [[ $variable != BASH_FUNC_* ]] || sober+=(-u "${variable%%=*}")
+    done <"/proc/$BASHPID/environ"
+}
+
 # Give up on a holder: it takes everything down; if it does not in time, it is killed and its leavings swept.
 gwms_bosco_rung_drop() {
-    local until=$((SECONDS + 4)) control
+    local until=$((SECONDS + GWMS_BOSCO_DROP_S)) control
     rm -f "$GWMS_BOSCO_DIR/cvmfs.conf"
     # Kept open: a holder that does not listen yet finds the word later. One that is gone has removed the fifo.
     if [[ -p $cvmfs_place/control ]] && { exec {control}<>"$cvmfs_place/control"; } 2>/dev/null; then
@@ -216,8 +301,5 @@ gwms_bosco_rung_drop() {
     while kill -0 "$rung_holder" 2>/dev/null && [[ $SECONDS -lt $until ]]; do gwms_bosco_limit_pause 0.05; done
     [[ -z ${control-} ]] || exec {control}>&-
     kill -9 -- "-$rung_holder" 2>/dev/null
-    gwms_bosco_stale_kill "$cvmfs_place"
-    gwms_bosco_place_unmount "$cvmfs_place"
-    gwms_bosco_place_remove "$cvmfs_place" "$rung_cache"
-    rm -f "$rung_record"
+    gwms_bosco_limit_run "$GWMS_BOSCO_CLEAN_S" /dev/null gwms_bosco_stale_clean "$cvmfs_place" "$rung_cache" "$rung_record"
 }

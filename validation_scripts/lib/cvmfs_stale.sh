@@ -10,7 +10,7 @@ gwms_bosco_stale_folder() {
         folder=$parent/gwms-bosco-$(id -u)
         (umask 077 && mkdir "$folder") 2>/dev/null
         # Anyone may make names in /tmp: a link or a stranger's folder is not used.
-        if [[ -d $folder && ! -L $folder && -O $folder && $(stat -c %a "$folder") == 700 && -w $folder ]]; then
+        if [[ -d $folder && ! -L $folder && -O $folder && $(stat -c %a "$folder") =~ ^[0-7]?700$ && -w $folder ]]; then
             echo "$folder"
             return 0
         fi
@@ -47,30 +47,78 @@ gwms_bosco_stale_dead() {
     [[ ${world%%:*} == "${here%%:*}" && ${world#*:} != "${here#*:}" ]]
 }
 
-# gwms_bosco_stale_sweep FOLDER: take down what dead pilots left; prints one line for each.
+# Seconds for all that dead pilots left; what is not done by then is the next pilot's.
+# shellcheck disable=SC2034 # for cvmfs_setup
+GWMS_BOSCO_SWEEP_S=3
+
+# gwms_bosco_stale_sweep FOLDER [CACHES]: take down what dead pilots left, by their records in FOLDER and the owners of
+# the caches in CACHES; prints one line for each.
 gwms_bosco_stale_sweep() {
     local record place
     for record in "$1"/*; do
         [[ -f $record && -O $record && ! -L $record && $record != *.new ]] || continue
         gwms_bosco_stale_dead "$record" || continue
         place=$(gwms_bosco_conf_read "$record" PLACE)
-        gwms_bosco_stale_kill "$place"
-        gwms_bosco_place_unmount "$place"
-        gwms_bosco_place_remove "$place" "$(gwms_bosco_conf_read "$record" CACHE)"
-        rm -f "$record"
+        gwms_bosco_stale_clean "$place" "$(gwms_bosco_conf_read "$record" CACHE)" "$record" || continue
         echo "removed what the killed pilot of $place left"
+    done
+    [[ -z ${2-} ]] || gwms_bosco_stale_caches "$2"
+}
+
+# A holder touches its cache's `owner` every so many seconds; one left alone for so many minutes has none any more. A day is
+# more than clocks of nodes differ.
+# shellcheck disable=SC2034 # for the holder
+GWMS_BOSCO_OWNER_S=600
+GWMS_BOSCO_OWNER_DEAD_MIN=1440
+
+# gwms_bosco_stale_caches FOLDER: caches of ours in it whose pilot is gone, also where the record was lost (a /tmp of the
+# job's own, a node that was set up anew) or another node cannot judge it (a shared file system).
+gwms_bosco_stale_caches() {
+    local cache
+    for cache in "$1"/gwms-bosco-cache-*; do
+        [[ -d $cache && -O $cache && ! -L $cache ]] || continue
+        if [[ -f $cache/owner ]] && gwms_bosco_stale_dead "$cache/owner"; then
+            gwms_bosco_stale_clean "$(gwms_bosco_conf_read "$cache/owner" PLACE)" "$cache" "$cache/owner" || continue
+        fi
+        # Without a place: by age alone, as a killed pilot may not have come to write an owner.
+        if [[ -z $(find "$cache" -prune -mmin "-$GWMS_BOSCO_OWNER_DEAD_MIN") ]] &&
+            [[ -z $(find "$cache/owner" -mmin "-$GWMS_BOSCO_OWNER_DEAD_MIN" 2>/dev/null) ]]; then
+            rm -rf "$cache"
+        fi
+        [[ -d $cache ]] || echo "removed the cache $cache that a killed pilot left"
     done
 }
 
-# Processes that run out of the place: cvmfsexec, the client and its watchdogs.
+# gwms_bosco_stale_clean PLACE CACHE RECORD: processes, mounts, files. The record goes last, and stays while a mount does.
+gwms_bosco_stale_clean() {
+    gwms_bosco_stale_kill "$1"
+    gwms_bosco_place_unmount "$1"
+    # A record that was not believed is of no use to anyone.
+    if gwms_bosco_place_ours "$1" && ! gwms_bosco_place_remove "$1" "$2"; then return 1; fi
+    rm -f "$3"
+}
+
+# Processes that run out of the place: cvmfsexec, the client and its watchdogs. All are looked at by one program, as a big
+# node has thousands; and again, as one may have started another meanwhile.
 gwms_bosco_stale_kill() {
-    local process
+    local process found
     gwms_bosco_place_ours "$1" || return 1
-    for process in /proc/[0-9]*; do
-        [[ -O $process && ${process#/proc/} != "$$" ]] || continue
-        if grep -qsF "TMPDIR=$1/tmp" "$process/environ"; then kill -9 "${process#/proc/}" 2>/dev/null; fi
+    for found in 1 2 3; do
+        found=$(gwms_bosco_stale_processes "$1")
+        [[ -n $found ]] || return 0
+        for process in $found; do kill -9 "$process" 2>/dev/null; done
     done
     return 0
+}
+
+# gwms_bosco_stale_processes PLACE: their numbers; told by the private TMPDIR that all of them have, and no payload.
+gwms_bosco_stale_processes() {
+    local process
+    grep -lsF "TMPDIR=$1/tmp" /proc/[0-9]*/environ | while read -r process; do
+        process=${process#/proc/}
+        process=${process%/environ}
+        [[ $process == "$$" || ! -O /proc/$process ]] || echo "$process"
+    done
 }
 
 # A place is always called so: a record that says otherwise is not believed.

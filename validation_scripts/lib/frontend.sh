@@ -3,6 +3,9 @@
 # /cvmfs for containers that a frontend's own wrapper starts. Its fragment of the job wrapper starts apptainer before the
 # last line, which is ours, is reached; so apptainer itself must be where /cvmfs is.
 
+# Seconds for a look at the mounts, and for the tool to say its version.
+GWMS_BOSCO_FRONTEND_S=20
+
 # gwms_bosco_frontend_program TOOL MOUNT: the text of container-with-cvmfs. glideinWMS's scripts look at the repositories
 # from outside, in MOUNT, and name MOUNT to the tool, which finds them in /cvmfs.
 gwms_bosco_frontend_program() {
@@ -35,7 +38,12 @@ gwms_bosco_frontend_setup() {
         # In the second cvmfs_setup has named the place where it is mounted.
         native | mountrepo) return 0 ;;
         userns | fusermount) ;;
-        *) echo "not with ${1:-none}"; return 1 ;;
+        # setns, unshare and mount are no system calls of the tracer.
+        parrot) echo 'no container starts under parrot'; return 1 ;;
+        # The instance's mounts are those of its name spaces: a bind mount does not reach across them, and where they are
+        # there is only the image, without the node's tool.
+        container) echo 'the mounts are in a container of their own, in which no other one starts'; return 1 ;;
+        *) echo 'there is no /cvmfs'; return 1 ;;
     esac
     if [[ -n ${GLIDEIN_SINGULARITY_BINARY_OVERRIDE-}$(gwms_bosco_frontend_override) ]]; then
         echo 'GLIDEIN_SINGULARITY_BINARY_OVERRIDE is set here'
@@ -44,9 +52,10 @@ gwms_bosco_frontend_setup() {
     [[ -n $2 ]] || { echo 'neither apptainer nor singularity is on this node'; return 1; }
     mount=/proc/$(gwms_bosco_state_read cvmfs.conf HOLDER none)/root/cvmfs
     # By the name space's owner, which is this account, also from outside it.
-    [[ -n $(ls -A "$mount" 2>/dev/null) ]] || { echo 'the mounts cannot be seen from outside'; return 1; }
+    gwms_bosco_limit_run "$GWMS_BOSCO_FRONTEND_S" "$GWMS_BOSCO_DIR/frontend.log" ls -A "$mount"
+    [[ $? == 0 && -s $GWMS_BOSCO_DIR/frontend.log ]] || { echo 'the mounts cannot be seen from outside'; return 1; }
     gwms_bosco_frontend_program "$2" "$mount" | gwms_bosco_state_program container-with-cvmfs || return 1
-    if ! "$GWMS_BOSCO_DIR/container-with-cvmfs" --version >/dev/null 2>&1; then
+    if ! gwms_bosco_limit_run "$GWMS_BOSCO_FRONTEND_S" /dev/null "$GWMS_BOSCO_DIR/container-with-cvmfs" --version; then
         echo "$2 does not start where the mounts are"
         return 1
     fi

@@ -2,23 +2,27 @@
 # shellcheck shell=bash
 # Time limits that hold even when the command cannot be killed (a read from a dead mount in state D).
 
-# gwms_bosco_limit_run SECONDS OUTPUT COMMAND...: COMMAND's exit code, or 124 when it ran longer; its process group is
-# then killed and not waited for. stdin is /dev/null, stdout and stderr go to the file OUTPUT, because a pipe of the
+# gwms_bosco_limit_run SECONDS OUTPUT COMMAND...: COMMAND's exit code, 124 when it ran longer (its process group is then
+# killed and not waited for), or 125 when OUTPUT cannot be written. stdin is /dev/null, stdout and stderr go to the file OUTPUT, because a pipe of the
 # caller would be held open by a process that does not die.
 gwms_bosco_limit_run() {
     local seconds=$1 output=$2 line rc='' pid='' feed
     shift 2
     exec {feed}< <(
         # The subshell's stdout is the pipe; the command gets none of it.
-        exec {answer}>&1 </dev/null >"$output" 2>&1
+        exec {answer}>&1 </dev/null >"$output" 2>&1 || { echo 'rc 125'; exit; }
         gwms_bosco_limit_session "$@" {answer}>&- &
         # Unquoted: `declare -f` of bash 5.1 writes >&"$answer" as &>, a file of that name.
         echo "pid $!" >&$answer
-        wait "$!"
-        echo "rc $?" >&$answer
+        wait "$!" || rc=$?
+        echo "rc ${rc:-0}" >&$answer
     )
-    read -r -t 5 line <&"$feed" && pid=${line#pid }
-    read -r -t "$seconds" line <&"$feed" && rc=${line#rc }
+    while [[ -z $rc ]] && read -r -t "$seconds" line <&"$feed"; do
+        case $line in
+            'pid '*) pid=${line#pid } ;;
+            'rc '*) rc=${line#rc } ;;
+        esac
+    done
     exec {feed}<&-
     [[ -n $rc ]] && return "$rc"
     gwms_bosco_limit_kill "$pid"

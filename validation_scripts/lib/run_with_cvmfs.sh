@@ -66,6 +66,8 @@ gwms_bosco_run_enter() {
 # The words in the file `prefix`, one per line, stand before the command (parrot, a container's client). Such a program
 # takes signals for itself, or for nobody. So they go around it: by a fifo to a shell behind it, which is the payload's
 # parent. End of file there means that this process was killed, and so is the payload.
+# Shells start what goes to the background with INT and QUIT ignored: bash takes that back by trap, for others env(1)
+# does, from coreutils 8.31 on.
 gwms_bosco_run_prefixed() {
     # Something else shows the mounts, such as the container that runs next.
     [ -s "$gwms_bosco_run_state/prefix" ] || exec "$@"
@@ -76,7 +78,7 @@ rm -f "$1"
 shift
 trap : HUP INT QUIT TERM USR1 USR2
 env --default-signal=INT,QUIT true 2>/dev/null && case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT "$@" ;; esac
-"$@" <&8 8<&- 9<&- & pid=$!
+(trap - INT QUIT; exec "$@") <&8 8<&- 9<&- & pid=$!
 { while read -r s; do kill -s "$s" "$pid"; done; kill -9 "$pid"; } <&9 >/dev/null 2>&1 8<&- 9<&- & reader=$!
 exec 8<&- 9<&-
 while :; do wait "$pid"; rc=$?; kill -0 "$pid" 2>/dev/null || break; done
@@ -85,7 +87,10 @@ exit "$rc"'
     gwms_bosco_run_fifo=$gwms_bosco_run_state/signals.$$
     rm -f "$gwms_bosco_run_fifo"
     if mkfifo -m 600 "$gwms_bosco_run_fifo" 2>/dev/null; then
-        set -- /bin/sh -c "$gwms_bosco_run_inner" run-with-cvmfs "$gwms_bosco_run_fifo" "$@"
+        gwms_bosco_run_value='/bin/sh -c'
+        [ ! -r "$gwms_bosco_run_state/inside-shell" ] || read -r gwms_bosco_run_value <"$gwms_bosco_run_state/inside-shell"
+        # shellcheck disable=SC2086 # words
+        set -- $gwms_bosco_run_value "$gwms_bosco_run_inner" run-with-cvmfs "$gwms_bosco_run_fifo" "$@"
     else
         gwms_bosco_run_fifo=''
     fi

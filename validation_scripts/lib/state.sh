@@ -16,18 +16,25 @@ gwms_bosco_state_open() {
         echo "the pilot's folder has white space or odd characters: $(gwms_bosco_report_safe "$PWD" 80)" >&2
         return 1
     fi
-    (umask 077 && mkdir -p "$GWMS_BOSCO_DIR") || return 1
+    (umask 077 && mkdir -p "$GWMS_BOSCO_DIR") 2>/dev/null || gwms_bosco_state_unwritable || return 1
     [[ -O $GWMS_BOSCO_DIR && ! -L $GWMS_BOSCO_DIR ]] || {
         echo "$GWMS_BOSCO_DIR is not the pilot's own folder" >&2
         return 1
     }
-    [[ -n $known ]] || gwms_bosco_config_set GWMS_BOSCO_DIR "$GWMS_BOSCO_DIR"
+    [[ -n $known ]] || gwms_bosco_config_set GWMS_BOSCO_DIR "$GWMS_BOSCO_DIR" || gwms_bosco_state_unwritable
+}
+
+gwms_bosco_state_unwritable() {
+    echo "cannot write the state folder $GWMS_BOSCO_DIR" >&2
+    return 1
 }
 
 # gwms_bosco_state_program NAME: put the program on stdin there, executable, at once.
 gwms_bosco_state_program() {
     local file=$GWMS_BOSCO_DIR/$1
-    (umask 077 && cat >"$file.new") && chmod 0700 "$file.new" && mv -f "$file.new" "$file"
+    (umask 077 && cat >"$file.new") && chmod 0700 "$file.new" && mv -f "$file.new" "$file" && return 0
+    rm -f "$file.new"
+    return 1
 }
 
 # gwms_bosco_state_read FILE KEY [DEFAULT]: a value of a KEY=VALUE file there; DEFAULT when file or key is absent.
