@@ -35,7 +35,7 @@ from glideinwms_bosco.bundle.manifest import (
 )
 from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.bundle.programs import collect_programs, must_find
-from glideinwms_bosco.bundle.request import BundleRequest
+from glideinwms_bosco.bundle.request import ORIGIN, BundleRequest
 from glideinwms_bosco.bundle.tarball import TarballTree
 from glideinwms_bosco.bundle.tree import InstalledTree, SourceTree
 from glideinwms_bosco.errors import BundleError
@@ -43,7 +43,6 @@ from glideinwms_bosco.site.source import HTCondorSource
 
 Progress = Callable[[str, int, int], None]
 
-_OURS = "gwms-bosco"
 _STAGES = 4
 
 
@@ -132,8 +131,10 @@ class _Builder:
             self._files[own.path] = _own(own.resource, own.mode)
         for command in self._layout.passthrough:
             self._links[f"libexec/{self._request.batch_system}/{command}"] = "passthrough"
-        self._files[CONF_PATH] = BundleFile(settings.bosco_conf(self._request), PLAIN, _OURS)
-        self._files[FT_GAHP_CONFIG_PATH] = BundleFile(settings.ft_gahp_config(self._request), PLAIN, _OURS)
+        self._files[CONF_PATH] = BundleFile(settings.bosco_conf(self._request), PLAIN, ORIGIN)
+        self._files[FT_GAHP_CONFIG_PATH] = BundleFile(settings.ft_gahp_config(self._request), PLAIN, ORIGIN)
+        for file in self._request.own_files:
+            self._files[file.path] = BundleFile(file.content, file.final_mode(self._request.batch_system), file.origin)
 
     def lay_over(self) -> None:
         """Put the extra files beside what is there, or in its place, as they are."""
@@ -235,4 +236,4 @@ def _fitting_elf(file: ExtraFile, architecture: str, glibc_min: str) -> ElfInfo:
 
 def _own(resource: str, mode: int) -> BundleFile:
     content = resources.files("glideinwms_bosco.bundle").joinpath("files", *resource.split("/")).read_bytes()
-    return BundleFile(content, mode, f"{_OURS}:{resource}")
+    return BundleFile(content, mode, f"{ORIGIN}:{resource}")

@@ -11,13 +11,18 @@ from typing import Optional, Union
 from glideinwms_bosco.bundle.extra import ExtraFile, first_refusal
 from glideinwms_bosco.bundle.layout import LAYOUTS
 from glideinwms_bosco.bundle.manifest import ConfigSetting
+from glideinwms_bosco.egress.conf import JOB_WRAPPER_SETTING, bundle_files
 from glideinwms_bosco.errors import BundleError
+from glideinwms_bosco.site.job_wrapper import needs_job_wrapper
 from glideinwms_bosco.site.model import SiteDescription
 
 MAX_BOSCO_DIR_CHARS = 200
 MAX_SETTINGS = 64
 MAX_SETTING_CHARS = 1024
 MAX_BIN_PATH_CHARS = 1024
+
+ORIGIN = "gwms-bosco"
+"""Of files of ours, in manifests."""
 
 _PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.][A-Za-z0-9_.+-]*"
 _BOSCO_DIR = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -40,6 +45,8 @@ class BundleRequest:
         bin_path: absolute directory of the site's batch commands on the login node; None = search PATH there.
         host_settings: lines of blah.config for all sites of this host; blah_settings win over them.
         extra_files: laid over the bundle one after the other, so that a later one replaces an earlier.
+        own_files: of ours, which follow from the site; what is laid over may replace them.
+        own_settings: lines of blah.config that go with them.
 
     Raises:
         BundleError: an unknown batch system, or a value outside the strict patterns of this module.
@@ -51,6 +58,8 @@ class BundleRequest:
     bin_path: Optional[str] = None
     host_settings: Settings = ()
     extra_files: tuple[ExtraFile, ...] = ()
+    own_files: tuple[ExtraFile, ...] = ()
+    own_settings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_system not in LAYOUTS:
@@ -81,14 +90,15 @@ class BundleRequest:
         if len(pairs) > MAX_SETTINGS:
             raise BundleError(f"{where}{len(pairs)} blah settings, {MAX_SETTINGS} are allowed", "remove some")
         layout = LAYOUTS[self.batch_system]
-        taken = {key for key, _ in layout.settings} | {layout.bin_path_key}
+        taken = {key for key, _ in (*layout.settings, *self.own_settings)} | {layout.bin_path_key}
         for key, value in pairs:
             if not _KEY.fullmatch(key):
                 raise BundleError(f"{where}blah setting {key!r}: not a key of blah.config", "lower case letters and _")
             if len(value) > MAX_SETTING_CHARS or not _VALUE.fullmatch(value):
                 raise BundleError(f"{where}blah setting {key}: value {value!r} is refused", "no quotes, $, ` or \\")
             if key in taken:
-                raise BundleError(f"{where}blah setting {key} is set by the bundle itself", "use bin_path")
+                hint = "use bin_path" if key == layout.bin_path_key or key.endswith("_binpath") else "remove it"
+                raise BundleError(f"{where}blah setting {key} is set by the bundle itself", hint)
         if len({key for key, _ in pairs}) != len(pairs):
             raise BundleError(f"{where}a blah setting is given twice", "keep one of them")
         return tuple(sorted(pairs))
@@ -99,7 +109,10 @@ def _pairs(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def site_request(
-    site: SiteDescription, host_settings: Settings = (), extra_files: tuple[ExtraFile, ...] = ()
+    site: SiteDescription,
+    host_settings: Settings = (),
+    extra_files: tuple[ExtraFile, ...] = (),
+    job_wrapper: Optional[bytes] = None,
 ) -> BundleRequest:
     """Return what a site asks of its bundle.
 
@@ -107,10 +120,22 @@ def site_request(
         site: the site.
         host_settings: keys of blah.config that this host sets for the site's batch system.
         extra_files: files laid over its bundle, see `overrides.read_overrides`.
+        job_wrapper: the packed script that starts its pilots, of a site that needs one.
 
     Raises:
-        BundleError: a setting or file cannot be used.
+        BundleError: a setting or file cannot be used, or the job wrapper is missing.
+        EgressError: the network block has a value that must not reach a node.
     """
+    own: tuple[ExtraFile, ...] = ()
+    if needs_job_wrapper(site):
+        if job_wrapper is None:
+            raise BundleError(
+                f"{site.file or site.name}: its bundle needs the job wrapper", "install the package again"
+            )
+        own = tuple(
+            ExtraFile(file.path, file.content, f"{ORIGIN}:{file.path}", file.mode)
+            for file in bundle_files(site, job_wrapper)
+        )
     return BundleRequest(
         site.batch.system,
         site.install.folder,
@@ -118,4 +143,6 @@ def site_request(
         site.batch.bin_path,
         host_settings,
         extra_files,
+        own,
+        (JOB_WRAPPER_SETTING,) if own else (),
     )

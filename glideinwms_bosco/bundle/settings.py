@@ -44,7 +44,7 @@ def blah_config(shipped: bytes, request: BundleRequest) -> bytes:
 
 def _wanted(request: BundleRequest) -> dict[str, str]:
     layout = LAYOUTS[request.batch_system]
-    values = dict(layout.settings)
+    values = dict((*layout.settings, *request.own_settings))
     values.update({setting.key: setting.value for setting in request.settings})
     if request.bin_path is not None and layout.bin_path_key:
         # The sge scripts call qsub, qstat, qdel and qacct by PATH; blah.config is sourced by each of them.

@@ -65,9 +65,8 @@ class BundleStore:
 def _key(source: HTCondorSource, request: BundleRequest) -> str:
     """Digest of the source, the request and the code that would build it."""
     fields = asdict(request)
-    fields["extra_files"] = [
-        [file.path, file.origin, file.mode, hashlib.sha256(file.content).hexdigest()] for file in request.extra_files
-    ]
+    for name, files in (("extra_files", request.extra_files), ("own_files", request.own_files)):
+        fields[name] = [[file.path, file.origin, file.mode, hashlib.sha256(file.content).hexdigest()] for file in files]
     text = json.dumps([_code_digest(), source.place, source.sha256, fields], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 

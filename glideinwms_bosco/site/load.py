@@ -10,8 +10,10 @@ from typing import Any
 from glideinwms_bosco.errors import Problem, SiteError, SiteFileError
 from glideinwms_bosco.json_file import PathKey, dotted
 from glideinwms_bosco.site import crosscheck
+from glideinwms_bosco.site.crosscheck_network import check_network
 from glideinwms_bosco.site.crosscheck_raw import check_raw
 from glideinwms_bosco.site.crosscheck_runtime import check_runtime
+from glideinwms_bosco.site.crosscheck_siteconf import check_siteconf
 from glideinwms_bosco.site.model import (
     DEFAULT_SSH_PORT,
     DEFAULT_WALLTIME_MARGIN_S,
@@ -32,6 +34,7 @@ from glideinwms_bosco.site.model import (
     SiteDescription,
     Submit,
 )
+from glideinwms_bosco.site.network import network_of
 from glideinwms_bosco.site.runtime import runtime_of
 from glideinwms_bosco.site.schema import schema_problems, site_schema
 from glideinwms_bosco.site.source import HTCondorSource
@@ -56,7 +59,13 @@ def load_site(path: Path) -> tuple[SiteDescription, tuple[Problem, ...]]:
     site = describe_site(path)
     findings = tuple(
         sorted(
-            (*crosscheck.check_site(site), *check_raw(site), *check_runtime(site)),
+            (
+                *crosscheck.check_site(site),
+                *check_raw(site),
+                *check_runtime(site),
+                *check_siteconf(site),
+                *check_network(site),
+            ),
             key=lambda problem: (problem.line, problem.field),
         )
     )
@@ -182,8 +191,8 @@ def _site(source: YamlSource) -> SiteDescription:
         supported_vos=tuple(data.get("supported_vos", ())),
         install=_install(data.get("install", {})),
         external=data.get("submission") == "external",
-        runtime=runtime_of(data["runtime"]) if "runtime" in data else None,
-        network=data.get("network", {}),
+        runtime=runtime_of(data["runtime"], "web_proxy" in data.get("network", {})) if "runtime" in data else None,
+        network=network_of(data["network"], data.get("login", {}).get("host_keys", ())) if "network" in data else None,
         file=source.file,
         lines=_lines(source),
     )

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from glideinwms_bosco.errors import SiteError
+from glideinwms_bosco.site.network import Network
 from glideinwms_bosco.site.runtime import Runtime
 from glideinwms_bosco.site.source import HTCondorSource
 
@@ -291,7 +292,7 @@ class SiteDescription:
     install: Install = Install()
     external: bool = False
     runtime: Optional[Runtime] = None
-    network: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    network: Optional[Network] = None
     file: str = field(default="", compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import SiteError
+from glideinwms_bosco.site.siteconf_block import SiteconfBlock, siteconf_of
+from glideinwms_bosco.site.web_proxies import WebProxies, web_proxies_of
 
 RUNGS = ("native", "userns", "fusermount", "mountrepo", "container", "parrot")
 """Ways to /cvmfs, the best first; `userns`, `fusermount`, `mountrepo`, `container` are cvmfsexec's modes 3, 2, 1, 4."""
@@ -96,6 +98,8 @@ class Runtime:
     payload_cvmfs: str = "always"
     container: Optional[Container] = None
     credentials: Optional[Credentials] = None
+    web_proxies: Optional[WebProxies] = None
+    siteconf: Optional[SiteconfBlock] = None
 
     def rungs(self) -> tuple[str, ...]:
         """The rungs that pilots try: those named, or all whose parts are there."""
@@ -104,24 +108,40 @@ class Runtime:
         return self.cvmfs.rungs or tuple(rung for rung in RUNGS if self.lacks(rung) is None)
 
     def lacks(self, rung: str) -> Optional[str]:
-        """The field that a rung needs and that is not set, as written below `runtime`; None when it has all."""
+        """What a rung needs and that is not set, as written below `runtime`; None when it has all.
+
+        Only of a block with `cvmfs`.
+        """
         cvmfs = self.cvmfs
-        if rung in CVMFSEXEC_RUNGS and (cvmfs is None or cvmfs.cvmfsexec is None):
+        if cvmfs is None or (rung in CVMFSEXEC_RUNGS and cvmfs.cvmfsexec is None):
             return "cvmfs.cvmfsexec"
         if rung == "container" and (self.container is None or self.container.image is None):
             return "container.image"
-        if rung == "parrot" and (cvmfs is None or cvmfs.parrot is None):
+        # It mounts below the pilot's folder; something else must show that at /cvmfs.
+        if rung == "mountrepo" and cvmfs.parrot is None and not self._contains_payloads():
+            return "cvmfs.parrot, or a container with mode payload"
+        if rung == "parrot" and cvmfs.parrot is None:
             return "cvmfs.parrot"
         return None
 
+    def _contains_payloads(self) -> bool:
+        return self.container is not None and self.container.mode == "payload" and self.container.image is not None
 
-def runtime_of(data: Mapping[str, Any]) -> Runtime:
+
+def runtime_of(data: Mapping[str, Any], tunnel_has_proxy: bool = False) -> Runtime:
     """Build it from a block that the schema has accepted.
+
+    Args:
+        data: the block.
+        tunnel_has_proxy: pilots find a web proxy by the tunnel of a closed site, which needs no block of its own.
 
     Raises:
         SiteError: a value must not reach a node.
     """
     cvmfs, container, credentials = (data.get(name) for name in ("cvmfs", "container", "credentials"))
+    siteconf = siteconf_of(data["siteconf"]) if "siteconf" in data else None
+    servers = () if siteconf is None else siteconf.frontier_servers()
+    proxied = "web_proxies" in data or (tunnel_has_proxy and "proxy" not in (cvmfs or ()))
     return Runtime(
         cvmfs=None if cvmfs is None else _cvmfs(cvmfs),
         payload_cvmfs=data.get("payload", {}).get("cvmfs", "always"),
@@ -129,6 +149,8 @@ def runtime_of(data: Mapping[str, Any]) -> Runtime:
         if container is None
         else Container(**{"mode": "payload" if "image" in container else "never", **container}),
         credentials=None if credentials is None else _credentials(credentials),
+        web_proxies=web_proxies_of(data.get("web_proxies", {}), servers) if proxied else None,
+        siteconf=siteconf,
     )
 
 

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network block of a site file: what it says, its defaults, and what cannot work, with file, line and reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glideinwms_bosco.errors import SiteError
+from glideinwms_bosco.site.network import (
+    DEFAULT_PRELOAD,
+    ConnectLimits,
+    EgressProxy,
+    Forward,
+    Network,
+    Tunnel,
+    is_numeric,
+)
+from glideinwms_bosco.site.runtime import Runtime
+from glideinwms_bosco.site.siteconf_block import DEFAULT_FRONTIER_SERVERS
+from tests.unit.network_text import EGRESS, PILOT_IMAGE, SSH_EGRESS, closed, closed_site
+from tests.unit.site_text import HOST_KEY, changed_site, problems_of
+from tests.unit.siteconf_world import SMALLEST
+
+OTHER_KEY = HOST_KEY.replace("UCnK", "UCnA")
+SQUID = "{name: squid, host: 192.0.2.11, port: 3128}"
+AUTH = "tunnel: {auth: hostbased}"
+CVMFS = "cvmfs: {repositories: [cms.cern.ch]}"
+
+
+def found(folder: Path, text: str) -> list[str]:
+    """Findings about the text as `LINE: SEVERITY: FIELD: MESSAGE; HINT`."""
+    path = folder / "test.yaml"
+    path.write_text(text, encoding="utf-8")
+    return [str(problem).replace(f"{path}:", "") for problem in problems_of(path)]
+
+
+def test_site_without_the_block_has_none(tmp_path: Path) -> None:
+    assert changed_site(tmp_path).network is None
+
+
+def test_defaults(tmp_path: Path) -> None:
+    assert closed_site(tmp_path).network == Network(
+        login_hosts=("10.77.1.1", "login2"),
+        login_port=22,
+        login_host_keys=(HOST_KEY,),
+        workers=("10.77.1.0/24",),
+        exit_addresses=("203.0.113.0/28",),
+        tunnel=Tunnel("hostbased", None, False, 300),
+        egress=EgressProxy("http-connect", "egress.example.org", 80),
+        forwards=(Forward("pool", "192.0.2.10", 9618), Forward("squid", "192.0.2.11", 3128)),
+        web_proxy="egress",
+        dns=False,
+        preload=DEFAULT_PRELOAD,
+        payloads=True,
+        cvmfsexec=None,
+        limits=ConnectLimits(8000, 15000),
+    )
+
+
+def test_every_field_is_read(tmp_path: Path) -> None:
+    network = closed_site(
+        tmp_path,
+        (
+            "  web_proxy: egress\n",
+            f"  web_proxy: squid\n  login_port: 2222\n  login_host_keys: ['{OTHER_KEY}']\n  dns: true\n"
+            "  preload: [/a/libproxychains4.so]\n  payloads: false\n  cvmfsexec: /project/cvmfsexec\n"
+            "  limits: {connect_timeout_ms: 4000, read_timeout_ms: 5000}\n",
+        ),
+        (AUTH, "tunnel: {auth: existing, existing_key: .ssh/id_cluster, max_down_s: 60}"),
+        (EGRESS, SSH_EGRESS),
+        runtime=f"runtime: {{{CVMFS}, {PILOT_IMAGE}}}\n",
+    ).network
+    assert network is not None
+    assert (network.login_port, network.login_host_keys) == (2222, (OTHER_KEY,))
+    assert network.tunnel == Tunnel("existing", ".ssh/id_cluster", False, 60)
+    assert network.egress == EgressProxy("ssh", "egress.example.org", 443, "cms", (HOST_KEY,))
+    assert (network.web_proxy, network.dns, network.payloads) == ("squid", True, False)
+    assert (network.preload, network.cvmfsexec) == (("/a/libproxychains4.so",), "/project/cvmfsexec")
+    assert network.limits == ConnectLimits(4000, 5000)
+
+
+def test_good_block_has_no_findings(tmp_path: Path) -> None:
+    assert found(tmp_path, closed()) == []
+
+
+@pytest.mark.parametrize("kind", ["http-connect", "socks5", "ssh"])
+def test_web_proxy_is_on_loopback_or_chained_as_the_kind_says(tmp_path: Path, kind: str) -> None:
+    egress = SSH_EGRESS if kind == "ssh" else EGRESS.replace("http-connect", kind)
+    key = "tunnel: {auth: existing, existing_key: .ssh/id}"
+    network = closed_site(tmp_path, (EGRESS, egress), (AUTH, key), ("web_proxy: egress", "web_proxy: squid")).network
+    assert network is not None
+    assert network.web_forward == Forward("squid", "192.0.2.11", 3128)
+    assert network.web_proxy_is_chained is (kind != "ssh")
+
+
+# What the schema refuses: field, text that replaces another, part of the message
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("  login_hosts: [10.77.1.1, login2]\n", "", "network.login_hosts"),
+        ("  login_hosts: [10.77.1.1, login2]\n", "  login_hosts: ['a;b']\n", "network.login_hosts[0]"),
+        ("  login_hosts: [10.77.1.1, login2]\n", "  login_hosts: ['-oProxyCommand=x']\n", "network.login_hosts[0]"),
+        (AUTH, "tunnel: {}", "network.tunnel.auth"),
+        (AUTH, "tunnel: {auth: password}", "network.tunnel.auth"),
+        (AUTH, "tunnel: {auth: existing, existing_key: /etc/key}", "network.tunnel.existing_key"),
+        (AUTH, "tunnel: {auth: existing, existing_key: ../key}", "network.tunnel.existing_key"),
+        (AUTH, "tunnel: {auth: existing, existing_key: a/../key}", "network.tunnel.existing_key"),
+        (AUTH, "tunnel: {auth: hostbased, max_down_s: 29}", "network.tunnel.max_down_s"),
+        ("kind: http-connect", "kind: https", "network.egress.kind"),
+        ("kind: http-connect, ", "", "network.egress.kind"),
+        ("name: squid", "name: Squid", "network.forwards[1].name"),
+        ("port: 3128", "port: 0", "network.forwards[1].port"),
+        ("port: 3128", "port: 65536", "network.forwards[1].port"),
+        ("host: 192.0.2.11", "host: '192.0.2.11,x'", "network.forwards[1].host"),
+        ("  web_proxy: egress\n", "  web_proxy: egress\n  preload: [lib.so]\n", "network.preload[0]"),
+        ("  web_proxy: egress\n", "  web_proxy: egress\n  preload: [/a/../lib.so]\n", "network.preload[0]"),
+        ("  web_proxy: egress\n", "  web_proxi: egress\n", "network.web_proxi"),
+        ("  web_proxy: egress\n", "  limits: {connect_timeout_ms: 99}\n", "network.limits.connect_timeout_ms"),
+        ("  web_proxy: egress\n", "  limits: {read_timeout_ms: 120001}\n", "network.limits.read_timeout_ms"),
+    ],
+)
+def test_refuses_what_no_network_has(tmp_path: Path, old: str, new: str, field: str) -> None:
+    problems = found(tmp_path, closed((old, new)))
+    assert any(f": error: {field}: " in problem for problem in problems), problems
+
+
+SITE_KEY = "tunnel: {auth: site-key, accept_key_on_site: true}"
+# What cannot work: replacements, field, part of the message, severity
+REFUSED = [
+    # IPv6, UDP, names
+    ([("192.0.2.10,", "'2001:db8::1',")], "network.forwards[0].host", "carries IPv4 only", "error"),
+    ([("[10.77.1.1, login2]", "['fd00::1']")], "network.login_hosts[0]", "IPv6", "error"),
+    ([("host: egress.example.org", "host: '::1'")], "network.egress.host", "IPv6", "error"),
+    ([("[10.77.1.0/24]", "['fd00::/8']")], "network.workers[0]", "IPv6", "error"),
+    ([("port: 3128}", "port: 53, protocol: udp}")], "network.forwards[1].protocol", "carry TCP only", "error"),
+    ([("192.0.2.10,", "pool.example.org,")], "network.forwards[0].host", "while dns is off", "error"),
+    ([("192.0.2.10,", "192.0.2.256,")], "network.forwards[0].host", "is a name", "error"),
+    # the way out
+    ([("port: 80}", "port: 8080}")], "network.egress.port", "80 and 443 only, not 8080", "error"),
+    ([("  exit_addresses: [203.0.113.0/28]\n", "")], "network.exit_addresses", "cannot tell the site", "warning"),
+    ([("[203.0.113.0/28]", "[203.0.113.1/28]")], "network.exit_addresses[0]", "203.0.113.0/28 is meant", "error"),
+    ([("[10.77.1.0/24]", "[0.0.0.0/0]")], "network.workers[0]", "everybody", "error"),
+    ([("[10.77.1.0/24]", "[10.77.1.0/33]")], "network.workers[0]", "is no network", "error"),
+    ([("port: 80}", "port: 80, user: cms}")], "network.egress.user", "has no effect", "warning"),
+    ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.user", "missing", "error"),
+    ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.host_keys", "missing", "error"),
+    # keys
+    ([(AUTH, "tunnel: {auth: site-key}")], "network.tunnel.auth", "payloads run as the same user", "error"),
+    ([(AUTH, SITE_KEY)], "network.tunnel.auth", "private key will lie on the site's storage", "warning"),
+    ([(AUTH, SITE_KEY), ("  workers: [10.77.1.0/24]\n", "")], "network.workers", "from anywhere", "error"),
+    ([(AUTH, "tunnel: {auth: existing}")], "network.tunnel.existing_key", "missing", "error"),
+    ([(EGRESS, SSH_EGRESS)], "network.tunnel.existing_key", "knows no host of the site", "error"),
+    ([(AUTH, "tunnel: {auth: hostbased, existing_key: a}")], "network.tunnel.existing_key", "no effect", "warning"),
+    ([(AUTH, "tunnel: {auth: hostbased, accept_key_on_site: true}")], "network.tunnel", "no effect", "warning"),
+    (
+        [("  web_proxy: egress\n", "  web_proxy: egress\n  login_host_keys: []\n")],
+        "network.login_host_keys",
+        "believe no other",
+        "error",
+    ),
+    # forwards and web proxy
+    ([("name: pool", "name: collector")], "network.forwards", "no forward is named pool", "error"),
+    ([("name: squid", "name: pool")], "network.forwards[1].name", "stands twice", "error"),
+    ([("name: squid", "name: egress")], "network.forwards[1].name", "of the egress proxy itself", "error"),
+    ([(SQUID, "{name: a, host: 192.0.2.10, port: 9618}")], "network.forwards[1]", "stands twice", "warning"),
+    ([("web_proxy: egress", "web_proxy: squid")], "network.forwards", "web servers of factory", "warning"),
+    ([(f"    - {SQUID}\n", "")], "network.forwards", "web servers of factory", "warning"),
+    ([("web_proxy: egress", "web_proxy: sqiud")], "network.web_proxy", "no forward is named sqiud", "error"),
+    ([("kind: http-connect", "kind: socks5")], "network.web_proxy", "answers no web requests", "error"),
+    ([("  web_proxy: egress\n", "")], "network", "pilots get no web proxy", "warning"),
+    (
+        [("192.0.2.11", "squid.example.org"), ("web_proxy: egress", "web_proxy: squid\n  dns: true")],
+        "network.web_proxy",
+        "asks for squid.example.org by UDP",
+        "error",
+    ),
+    # programs and settings
+    (
+        [("web_proxy: egress", "web_proxy: egress\n  preload: [/usr/bin/proxychains4]")],
+        "network.preload[0]",
+        "is no library",
+        "error",
+    ),
+    ([("web_proxy: egress", "web_proxy: egress\n  cvmfsexec: /a")], "network.cvmfsexec", "no effect", "warning"),
+    (
+        [("  queue: normal\n", "  queue: normal\n  settings: {blah_job_wrapper: /x}\n")],
+        "batch.settings.blah_job_wrapper",
+        "our own job wrapper",
+        "error",
+    ),
+    ([("system: slurm", "system: condor")], "network", "no job wrapper for batch condor", "error"),
+    (
+        [("cpus: 8", "cpus: 8\n    attrs: {ENABLE_IPV6: true}")],
+        "entries[0].attrs.ENABLE_IPV6",
+        "carries IPv4 only",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    attrs: {USE_CCB: false}")],
+        "entries[0].attrs.USE_CCB",
+        "nobody can connect",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    proxy_url: http://squid.example.org:3128")],
+        "entries[0].proxy_url",
+        "while dns is off",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    proxy_url: http://192.0.2.12:3128")],
+        "entries[0].proxy_url",
+        "neither in network.workers nor among",
+        "error",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "field", "message", "severity"), REFUSED)
+def test_says_what_cannot_work(
+    tmp_path: Path, changes: list[tuple[str, str]], field: str, message: str, severity: str
+) -> None:
+    problems = found(tmp_path, closed(*changes))
+    assert any(f": {severity}: {field}" in problem and message in problem for problem in problems), problems
+    assert all(problem.partition("; ")[2] for problem in problems), "each has a hint"
+
+
+def test_finding_names_the_line(tmp_path: Path) -> None:
+    text = closed(("192.0.2.11", "squid.example.org"))
+    line = text[: text.index("squid.example.org")].count("\n") + 1
+    (problem,) = found(tmp_path, text)
+    assert problem.startswith(f"{line}: error: network.forwards[1].host: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("cpus: 8", "cpus: 8\n    proxy_url: http://192.0.2.11:3128"),
+        ("cpus: 8", "cpus: 8\n    proxy_url: http://10.77.1.9:3128"),
+        ("cpus: 8", "cpus: 8\n    proxy_url: OSG"),
+        ("cpus: 8", "cpus: 8\n    attrs: {ENABLE_IPV6: false, USE_CCB: true}"),
+        ("192.0.2.10,", "pool.example.org,"),
+    ],
+)
+def test_takes_what_can_be_reached(tmp_path: Path, change: tuple[str, str]) -> None:
+    dns = [("web_proxy: egress", "web_proxy: egress\n  dns: true")] if "pool" in change[1] else []
+    assert found(tmp_path, closed(change, *dns)) == []
+
+
+# The runtime block behind a tunnel: block, field of the finding (None: none), part of the message
+@pytest.mark.parametrize(
+    ("runtime", "field", "message"),
+    [
+        (CVMFS, None, ""),
+        (f"{CVMFS}, web_proxies: {{max_latency_ms: 2000}}", None, ""),
+        (
+            f"{CVMFS}, web_proxies: {{discover: [wpad]}}",
+            "runtime.web_proxies.discover",
+            "PAC files are fetched by name",
+        ),
+        (
+            "web_proxies: {proxies: [{url: 'http://squid.example.org:3128', capacity: {clients: 9}}]}",
+            "runtime.web_proxies.proxies[0].url",
+            "by UDP, past the chain",
+        ),
+        (
+            "web_proxies: {proxies: [{url: 'http://192.0.2.99:3128', capacity: {clients: 9}}]}",
+            "runtime.web_proxies.proxies[0].url",
+            "nor among network.forwards",
+        ),
+        ("web_proxies: {proxies: [{url: 'http://192.0.2.11:3128', capacity: {clients: 9}}]}", None, ""),
+        ("web_proxies: {proxies: [{url: 'http://10.77.1.9:3128', capacity: {clients: 9}}]}", None, ""),
+        (
+            "cvmfs: {repositories: [a.b], proxy: 'http://10.77.1.9:3128;http://192.0.2.99:1|DIRECT'}",
+            "runtime.cvmfs.proxy",
+            "192.0.2.99:1 is neither",
+        ),
+    ],
+)
+def test_runtime_names_only_what_is_reached(tmp_path: Path, runtime: str, field: str, message: str) -> None:
+    problems = [
+        text for text in found(tmp_path, closed(runtime=f"runtime: {{{runtime}}}\n")) if "node has it" not in text
+    ]
+    assert len(problems) == (0 if field is None else 1), problems
+    assert field is None or (f": {field}: " in problems[0] and message in problems[0])
+
+
+def test_static_program_cannot_reach_a_chained_web_proxy(tmp_path: Path) -> None:
+    """parrot_run is linked statically; nothing can be preloaded into it."""
+    parrot = f"runtime: {{{CVMFS[:-1]}, parrot: /opt/parrot_run}}}}\n"
+    refused = found(tmp_path, closed(("web_proxy: egress", "web_proxy: squid"), runtime=parrot))
+    assert any("runtime.cvmfs.parrot: parrot_run is statically linked" in text for text in refused), refused
+    assert found(tmp_path, closed(runtime=parrot)) == []
+
+
+def test_external_entries_have_no_network(tmp_path: Path) -> None:
+    text = "site: T3_XX_Test\nsubmission: external\nentries: [{name: CE}]\nruntime: {credentials: {}}\n"
+    block = closed()[closed().index("network:") : closed().index("entries:")]
+    assert any(": error: network: has no place" in text for text in found(tmp_path, text + block))
+
+
+@pytest.mark.parametrize(("settings", "count"), [("", 0), ("  settings: {blah_job_wrapper: /x}\n", 1)])
+def test_whole_pilot_without_a_tunnel_gets_our_job_wrapper_and_no_other(
+    tmp_path: Path, settings: str, count: int
+) -> None:
+    text = closed(("  queue: normal\n", f"  queue: normal\n{settings}"), runtime=f"runtime: {{{PILOT_IMAGE}}}\n")
+    text = text[: text.index("network:")] + text[text.index("runtime:") :]
+    problems = found(tmp_path, text)
+    assert len([text for text in problems if "runtime.container.mode" in text and "error" in text]) == count, problems
+
+
+def test_rungs_before_the_container_need_the_distribution_on_the_site(tmp_path: Path) -> None:
+    runtime = f"runtime: {{cvmfs: {{repositories: [a.b], rungs: [userns]}}, {PILOT_IMAGE}}}\n"
+    assert any("userns needs runtime.cvmfs.cvmfsexec" in text for text in found(tmp_path, closed(runtime=runtime)))
+    there = ("web_proxy: egress", "web_proxy: egress\n  cvmfsexec: /project/cvmfsexec")
+    assert found(tmp_path, closed(there, runtime=runtime)) == []
+
+
+def bad(**changed: object) -> None:
+    good: dict[str, object] = {
+        "login_hosts": ("a",),
+        "tunnel": Tunnel("hostbased"),
+        "egress": EgressProxy("socks5", "e", 80),
+        "forwards": (),
+    }
+    Network(**{**good, **changed})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"login_hosts": ("a,b",)},
+        {"login_hosts": ("",)},
+        {"workers": ("a b",)},
+        {"exit_addresses": ('"',)},
+        {"preload": ("/a$HOME",)},
+        {"cvmfsexec": "/a b"},
+    ],
+)
+def test_object_with_a_value_that_must_not_reach_a_node_cannot_be_built(changed: dict[str, object]) -> None:
+    bad()
+    with pytest.raises(SiteError):
+        bad(**changed)
+
+
+@pytest.mark.parametrize("text", ["a,b", "a=b", "a b", "", "$(x)", "a\n"])
+def test_parts_refuse_what_splits_a_list(text: str) -> None:
+    for make in (
+        lambda: Forward(text, "h", 1),
+        lambda: Forward("n", text, 1),
+        lambda: EgressProxy("ssh", text, 1),
+        lambda: EgressProxy("ssh", "h", 1, text),
+        lambda: Tunnel("existing", text),
+    ):
+        with pytest.raises(SiteError):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("host", "numeric"),
+    [("192.0.2.1", True), ("255.255.255.255", True), ("256.0.0.1", False), ("1.2.3", False), ("a.b.c.d", False)],
+)
+def test_numeric_host(host: str, numeric: bool) -> None:
+    assert is_numeric(host) is numeric
+
+
+def test_web_proxy_of_the_tunnel_needs_no_block_and_serves_frontier(tmp_path: Path) -> None:
+    runtime = f"runtime: {{{CVMFS}, siteconf: {json.dumps(dict(SMALLEST))}}}\n"
+    assert [text for text in found(tmp_path, closed(runtime=runtime)) if "error" in text] == []
+    proxies = runtime_of_closed(tmp_path, runtime).web_proxies
+    assert proxies is not None
+    assert proxies.named() == ()
+    assert proxies.test_frontier == DEFAULT_FRONTIER_SERVERS[0]
+    fixed = "runtime: {cvmfs: {repositories: [a.b], proxy: 'http://10.77.1.9:3128'}}\n"
+    assert runtime_of_closed(tmp_path, fixed).web_proxies is None
+
+
+def runtime_of_closed(folder: Path, runtime: str) -> Runtime:
+    built = closed_site(folder, runtime=runtime).runtime
+    assert built is not None
+    return built
