@@ -24,8 +24,14 @@ need bats bats
 need checkbashisms devscripts
 need fusermount3 fuse3
 need squashfuse squashfuse
+need fuse2fs fuse2fs
 need mksquashfs squashfs-tools
 need proot proot
+need squid squid
+need danted dante-server
+need nft nftables
+need proxychains4 proxychains4
+need microsocks microsocks
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 [ -n "$missing" ] || exit 0

@@ -68,10 +68,10 @@ class Authority:
         signing = ["-keyfile", str(self.key), "-cert", str(self.certificate), "-config", str(self.folder / "config")]
         _openssl("ca", "-gencrl", *signing, *how, "-out", str(folder / f"{name}.r0"))
 
-    def write_credential(self, path: Path, name: str, days: int = 1) -> None:
-        """Write certificate and key of a common name into one file that only its owner reads."""
+    def write_credential(self, path: Path, name: str, days: int = 1, address: str = "127.0.0.1") -> None:
+        """Write certificate and key of a common name into one file of its owner's; `address` is a server's."""
         request, key, extensions = (self.folder / f"{name}.{kind}" for kind in ("csr", "key", "ext"))
-        extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+        extensions.write_text(f"subjectAltName=IP:{address}\n")
         asking = ["-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
         _openssl("req", "-new", *asking, "-keyout", str(key), "-out", str(request))
         signing = ["-CA", str(self.certificate), "-CAkey", str(self.key), "-CAcreateserial", "-days", str(days)]

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Executed as root on a node with apptainer: make a small image file with the node's own programs.
-#   make_image.sh FILE
+#   make_image.sh FILE [LIBRARY]...
 set -eu
 file=$1
+shift
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,etc,root,home,var/tmp,usr/bin,etc/grid-security/certificates,etc/cvmfs/SITECONF,cvmfs,srv}
@@ -19,6 +20,10 @@ for name in $(busybox --list); do
     [ -e "$root/bin/$name" ] || ln -s busybox "$root/bin/$name"
 done
 ln -s ../../bin/busybox "$root/usr/bin/env"
+for library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+done
 # curl wants its default file to be there, whatever it is told to use.
 mkdir -p "$root/etc/ssl/certs"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"

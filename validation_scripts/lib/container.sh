@@ -152,6 +152,10 @@ if [ -n "$cvmfs" ] && [ -d "$cvmfs" ]; then
     set -- --bind "$cvmfs:/cvmfs" "$@"
 fi
 if [ "$home_bound" = yes ]; then
+    case ${private:+$home} in
+        # The tool shows the node's own /tmp on top of it.
+        /tmp/* | /var/tmp/*) set -- --bind "$private:$home" "$@" ;;
+    esac
     set -- --home "${private:+$private:}$home" "$@"
 else
     set -- --no-home "$@"

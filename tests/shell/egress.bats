@@ -1,0 +1,142 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2086,SC2094 # words of a shell with its option; a checked file is read twice
+# A closed site's scripts in the pilot, with a node folder as the tunnel's supervisor leaves it.
+
+load node
+bats_require_minimum_version 1.5.0
+
+setup() {
+    pilot_folder 'GLIDEIN_Entry_Start (TARGET.x)'
+    load_libraries egress_conf egress_log
+    export HOME=$BATS_TEST_TMPDIR/home GWMS_BOSCO_EGRESS_JOB=$BATS_TEST_TMPDIR/job GWMS_BOSCO_EGRESS_DIR=$BATS_TEST_TMPDIR/node
+    mkdir -p "$HOME" job "$GWMS_BOSCO_EGRESS_JOB/shown" "$GWMS_BOSCO_EGRESS_DIR/users"
+    export GWMS_BOSCO_EGRESS_PRELOAD=$BATS_TEST_TMPDIR/lib.so
+    : >"$GWMS_BOSCO_EGRESS_PRELOAD"
+    conf KIND=http-connect EGRESS_HOST=192.0.2.1 EGRESS_PORT=80 PAYLOADS=True MAX_DOWN_S=300 BOSCO_DIR=bosco
+    printf 'PROXY=1080\nWEB=1081\n' >"$GWMS_BOSCO_EGRESS_DIR/ports"
+}
+
+conf() {
+    printf '%s\n' "$@" >"$GWMS_BOSCO_EGRESS_JOB/shown/egress.conf"
+}
+
+# script NAME: run it, packed, as the pilot does.
+script() {
+    (cd "$REPOSITORY_ROOT" && PYTHONPATH=. python3 -c 'import sys
+from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
+sys.stdout.buffer.write(pack_script(sys.argv[1], read_sources(default_scripts_dir())))' "$1") >"$1"
+    run bash "./$1" "$PWD/glidein_config" entry
+}
+
+# supervised STATE: somebody holds the tunnel's lock.
+supervised() {
+    printf '%s\n' "$1" >"$GWMS_BOSCO_EGRESS_DIR/state"
+    exec {lock}>>"$GWMS_BOSCO_EGRESS_DIR/lock"
+    flock -n "$lock"
+}
+
+@test "egress_setup publishes the kind and stops payloads while the tunnel is down" {
+    script egress_setup
+    [ "$status" = 0 ]
+    grep -qx 'GWMS_BOSCO_EGRESS http-connect' glidein_config
+    grep -qx 'GLIDEIN_Entry_Start ((TARGET.x)) && (GLIDEIN_PS_GWMS_BOSCO_EGRESS_OK =!= False)' glidein_config
+    script egress_setup
+    [ "$(grep -c '^GLIDEIN_Entry_Start' glidein_config)" = 1 ]
+    [ "$(grep -o EGRESS_OK glidein_config | wc -l)" = 1 ]
+}
+
+@test "egress_setup refuses a pilot that the job wrapper has not started" {
+    unset GWMS_BOSCO_EGRESS_DIR
+    script egress_setup
+    [ "$status" != 0 ]
+    [[ $output == *BOSCO-EGRESS-21* ]]
+}
+
+@test "egress_check: up, down for a while, down for too long, up again" {
+    script egress_setup
+    supervised "UP $(date +%s)"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = True'*'DOWN_S = 0'*'REASON = "none"'* ]]
+    [ ! -e "$HOME/bosco/log/egress" ]
+    printf 'DOWN %s\n' "$(($(date +%s) - 100))" >"$GWMS_BOSCO_EGRESS_DIR/state"
+    echo 'login: refused' >"$GWMS_BOSCO_EGRESS_DIR/reason"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = True'*'REASON = "the tunnel is down for 10'*'login: refused'* ]]
+    printf 'DOWN %s\n' "$(($(date +%s) - 400))" >"$GWMS_BOSCO_EGRESS_DIR/state"
+    script egress_check
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = False'* ]]
+    [ "$(grep -c 'BOSCO-EGRESS-24 takes no more payloads' "$HOME"/bosco/log/egress/*.log)" = 1 ]
+    printf 'UP %s\n' "$(date +%s)" >"$GWMS_BOSCO_EGRESS_DIR/state"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = True'* ]]
+    grep -q 'the tunnel is up again' "$HOME"/bosco/log/egress/*.log
+}
+
+@test "egress_check does not believe a state whose supervisor is gone" {
+    script egress_setup
+    printf 'UP 1000\n' >"$GWMS_BOSCO_EGRESS_DIR/state"
+    : >"$GWMS_BOSCO_EGRESS_DIR/lock"
+    script egress_check
+    [[ $output == *'nobody looks after the tunnel'* ]]
+}
+
+@test "egress_log gives up on a home that hangs, and stays bounded" {
+    GWMS_BOSCO_EGRESS_HOME_S=1
+    gwms_bosco_egress_log_line() { sleep 60; }
+    began=$SECONDS
+    run ! gwms_bosco_egress_log bosco text
+    [ $((SECONDS - began)) -lt 5 ]
+    load_libraries egress_log
+    GWMS_BOSCO_EGRESS_LOG_BYTES=300
+    for line in 1 2 3 4 5 6 7 8 9 10; do gwms_bosco_egress_log bosco "line $line of this pilot" || break; done
+    [ "$(stat -c %s "$HOME"/bosco/log/egress/*.log)" -lt 400 ]
+    touch -d '30 days ago' "$HOME/bosco/log/egress/other.20200101.log"
+    rm "$HOME"/bosco/log/egress/"$(gwms_bosco_egress_node)"*
+    gwms_bosco_egress_log bosco new
+    [ ! -e "$HOME/bosco/log/egress/other.20200101.log" ]
+}
+
+@test "egress_web_proxy: the loopback, or a forward by its numbers" {
+    egress_kind=http-connect egress_web_proxy=egress egress_forwards=pool=192.0.2.2:9618,squid=192.0.2.3:3128
+    [ "$(gwms_bosco_egress_web_proxy "$GWMS_BOSCO_EGRESS_DIR")" = http://127.0.0.1:1080 ]
+    egress_kind=ssh egress_web_proxy=squid
+    [ "$(gwms_bosco_egress_web_proxy "$GWMS_BOSCO_EGRESS_DIR")" = http://127.0.0.1:1081 ]
+    egress_kind=socks5
+    [ "$(gwms_bosco_egress_web_proxy "$GWMS_BOSCO_EGRESS_DIR")" = http://192.0.2.3:3128 ]
+    egress_web_proxy=egress
+    run -1 gwms_bosco_egress_web_proxy "$GWMS_BOSCO_EGRESS_DIR"
+    egress_web_proxy=''
+    [ -z "$(gwms_bosco_egress_web_proxy "$GWMS_BOSCO_EGRESS_DIR")" ]
+}
+
+# fragment SHELL...: what a payload gets.
+fragment() {
+    { cat "$REPOSITORY_ROOT/validation_scripts/egress_wrapper.sh"; echo 'exec "$@"'; } >wrapper.sh
+    "$@" "$PWD/wrapper.sh" sh -c 'echo "${LD_PRELOAD-unset} ${PROXYCHAINS_CONF_FILE-unset}"' 2>/dev/null
+}
+
+@test "payloads are chained, behind what the job has set itself, and only where the site says so" {
+    script egress_setup
+    for shell in dash 'busybox sh' 'bash --posix'; do
+        [ "$(fragment $shell)" = "$GWMS_BOSCO_EGRESS_PRELOAD $GWMS_BOSCO_EGRESS_DIR/proxychains.conf" ]
+        [ "$(LD_PRELOAD=/own.so fragment $shell)" = "/own.so:$GWMS_BOSCO_EGRESS_PRELOAD $GWMS_BOSCO_EGRESS_DIR/proxychains.conf" ]
+        [ "$(LD_PRELOAD=$GWMS_BOSCO_EGRESS_PRELOAD fragment $shell)" = "$GWMS_BOSCO_EGRESS_PRELOAD $GWMS_BOSCO_EGRESS_DIR/proxychains.conf" ]
+    done
+    rm "$GWMS_BOSCO_EGRESS_PRELOAD"
+    [ "$(fragment dash)" = 'unset unset' ]
+    : >"$GWMS_BOSCO_EGRESS_PRELOAD"
+    conf KIND=http-connect EGRESS_HOST=192.0.2.1 EGRESS_PORT=80 PAYLOADS=False
+    script egress_setup
+    [ "$(fragment dash)" = 'unset unset' ]
+    rm -r gwms_bosco
+    [ "$(fragment dash)" = 'unset unset' ]
+}
+
+@test "the fragment is POSIX" {
+    { echo '#!/bin/sh'; cat "$REPOSITORY_ROOT/validation_scripts/egress_wrapper.sh"; } >fragment
+    run checkbashisms -p fragment
+    [ -z "$output" ]
+    shellcheck --shell=sh fragment
+}
