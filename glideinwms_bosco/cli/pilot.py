@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.selection import select_sites
-from glideinwms_bosco.cli.settings import load_settings
-from glideinwms_bosco.cli.surroundings import surroundings
-from glideinwms_bosco.errors import EXIT_OK, PilotError
+from glideinwms_bosco.cli import output, pilot_script
+from glideinwms_bosco.cli.selection import select_site, select_sites
+from glideinwms_bosco.cli.settings import Settings, load_settings
+from glideinwms_bosco.errors import EXIT_OK, PilotError, UsageError
 from glideinwms_bosco.pilot.plan import PilotPlan
-from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
+from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources, with_words
 
 _SCRIPT_MODE = 0o755
 
@@ -38,14 +37,15 @@ def add_commands(nouns: Any) -> None:
         epilog="example: gwms-bosco pilot pack pilot_container --output pilot_container",
     )
     pack.add_argument("script", metavar="SCRIPT", help="its name, such as cvmfs_setup or pilot_container")
+    pack.add_argument("--site", metavar="SITE", help="of pilot_container: with the image and sha256 of this site in it")
     pack.add_argument("--output", type=Path, metavar="FILE", help="write it there, executable; printed when left out")
     pack.set_defaults(run=_pack)
+    pilot_script.add_commands(verbs)
 
 
 def _show(args: argparse.Namespace) -> int:
-    settings = load_settings()
-    sites = select_sites(args.sites, settings).sites
-    rows = {site.short_name: _row(surroundings(site, settings)[0].plan) for site in sites}
+    checked = select_sites(args.sites, load_settings())
+    rows = {site.short_name: _row(plan) for site, plan in zip(checked.sites, checked.plans)}
     if args.json:
         output.print_json(rows)
         return EXIT_OK
@@ -77,8 +77,21 @@ def _row(plan: PilotPlan) -> dict[str, Any]:
     }
 
 
+def _image_words(args: argparse.Namespace, settings: Settings) -> tuple[str, str]:
+    site = select_site(args.site, settings)
+    container = site.runtime.container if site.runtime is not None else None
+    if args.script != "pilot_container":
+        raise UsageError(f"{args.script} is not for one site", "leave --site out")
+    if container is None or container.image is None or container.sha256 is None:
+        raise UsageError(f"{site.short_name} has no image and sha256 in runtime.container", "add them")
+    return container.image, container.sha256
+
+
 def _pack(args: argparse.Namespace) -> int:
-    packed = pack_script(args.script, read_sources(load_settings().scripts_dir or default_scripts_dir()))
+    settings = load_settings()
+    packed = pack_script(args.script, read_sources(settings.scripts_dir or default_scripts_dir()))
+    if args.site is not None:
+        packed = with_words(packed, _image_words(args, settings))
     if args.output is None:
         sys.stdout.write(packed.decode("utf-8"))
         return EXIT_OK

@@ -6,7 +6,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from glideinwms_bosco.cli import output, remote_deploy, remote_probe, remote_status, remote_test, remote_versions
+from glideinwms_bosco.cli import (
+    output,
+    remote_deploy,
+    remote_logs,
+    remote_probe,
+    remote_status,
+    remote_test,
+    remote_versions,
+)
 from glideinwms_bosco.cli.checks import factory_ssh
 from glideinwms_bosco.cli.selection import select_sites
 from glideinwms_bosco.cli.settings import load_settings
@@ -19,7 +27,7 @@ def add_commands(nouns: Any) -> None:
     verbs = nouns.add_parser("remote", help="the login node: install, test").add_subparsers(
         dest="verb", metavar="VERB", required=True
     )
-    for module in (remote_deploy, remote_probe, remote_status, remote_test, remote_versions):
+    for module in (remote_deploy, remote_probe, remote_status, remote_logs, remote_test, remote_versions):
         module.add_commands(verbs)
     client = verbs.add_parser(
         "ssh-config",

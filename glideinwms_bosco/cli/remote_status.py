@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -15,9 +15,10 @@ from glideinwms_bosco.cli.remote_verb import Outcome, Target, add_target_options
 from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.cli.site_bundles import SiteBundles
 from glideinwms_bosco.cli.status_table import describe, print_status
+from glideinwms_bosco.cli.web_proxies import overview, print_states, state_lines
 from glideinwms_bosco.errors import BoscoError
 from glideinwms_bosco.remote.history import History
-from glideinwms_bosco.remote.pilots import Pilots, Place, account_place, query_pilots
+from glideinwms_bosco.remote.pilots import Pilots, Place, account_place, count_pilots, count_running, query_pilots
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.remote.status import AccountStatus, last_events, look
 from glideinwms_bosco.site.model import SiteDescription
@@ -27,7 +28,7 @@ def add_commands(verbs: Any) -> None:
     """Add the verb."""
     status = verbs.add_parser(
         "status",
-        help="show every account: reachable, bundle, last deploy, probe and test, pilots",
+        help="show every account: reachable, bundle, last deploy, probe and test, pilots; and the load of web proxies",
         epilog="example: gwms-bosco remote status 'nersc*' --no-connect",
     )
     add_target_options(status)
@@ -41,12 +42,15 @@ class _Asked:
     def __init__(self, settings: Settings) -> None:
         self.history = History(settings.state_dir)
         self.bundles = SiteBundles(settings)
-        self.pilots: Optional[dict[Place, Pilots]] = None
+        self.pilots: Optional[Mapping[Place, Pilots]] = None
         self.pilots_problem: Optional[str] = None
+        running = None
         try:
-            self.pilots = query_pilots()
+            ads = query_pilots()
+            self.pilots, running = count_pilots(ads), count_running(ads)
         except BoscoError as error:
             self.pilots_problem = error.message
+        self.proxies = overview(settings, running)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -59,10 +63,14 @@ def _status(args: argparse.Namespace) -> int:
     def work(target: Target, _advance: output.Advance) -> Outcome:
         status = _account_status(target, asked, connect=not args.no_connect)
         found[target.label] = status
-        return Outcome(target.label, describe(status), status.as_json(), status.reachable is not False)
+        proxies = asked.proxies.of(target.site.short_name)
+        report = {**status.as_json(), "web_proxies": [state.as_json() for state in proxies]}
+        lines = (*describe(status), *state_lines(proxies, asked.proxies.notes if proxies else ()))
+        return Outcome(target.label, lines, report, status.reachable is not False)
 
     def show(results: Sequence[Result]) -> None:
         print_status([(result.label, found.get(result.label), result.sentence) for result in results])
+        print_states(asked.proxies.states, asked.proxies.notes)
 
     return run_targets(args, settings, "asking", work, record=False, show=show)
 
@@ -87,11 +95,11 @@ def _wanted(site: SiteDescription, asked: _Asked, session: Optional[SshSession])
 
 
 def _account_status(target: Target, asked: _Asked, *, connect: bool) -> AccountStatus:
-    installed, problem, wanted = None, None, None
+    installed, problem, wanted, site_pilots = None, None, None, None
     if connect:
         try:
             with target.session() as session:
-                installed = look(session, target.site.install.folder)
+                installed, site_pilots = look(session, target.site.install.folder)
                 wanted = _wanted(target.site, asked, session)
         except BoscoError as error:
             problem = str(error)
@@ -108,4 +116,5 @@ def _account_status(target: Target, asked: _Asked, *, connect: bool) -> AccountS
         pilots=pilots,
         pilots_problem=asked.pilots_problem,
         credential=credential_text(target.site, target.account),
+        site_pilots=site_pilots,
     )

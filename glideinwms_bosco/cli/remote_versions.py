@@ -210,5 +210,7 @@ def _remove_lines(report: RemoveReport) -> Iterator[str]:
     would = report.action == "would-remove"
     for need in report.needed_by:
         yield f"{'would refuse without --force' if would else 'broken by --force'}: {need}"
+    if report.site_key:
+        yield f"{'would go' if would else 'gone'}: the tunnel's key, with its line in authorized_keys"
     if report.left:
         yield f"left: {', '.join(report.left)}"

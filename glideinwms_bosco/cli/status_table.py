@@ -37,6 +37,8 @@ def print_status(rows: Sequence[Row]) -> None:
     for label, status, sentence in rows:
         for line in [f"FAILED: {sentence}"] if status is None else _wrong(status):
             print(output.printable(f"{label}: {line}"))
+        for line in () if status is None else _by_hand(status):
+            print(output.printable(f"{label}: {line}"))
     problems = dict.fromkeys(status.pilots_problem for _, status, _ in rows if status and status.pilots_problem)
     for problem in problems:
         print(output.printable(f"no pilots are shown: {problem}"))
@@ -68,7 +70,7 @@ def describe(status: AccountStatus) -> tuple[str, ...]:
             lines[place] += f": {event.headline}"
     if status.pilots_problem:
         lines.append(f"no pilots are shown: {status.pilots_problem}")
-    return (*lines, *_wrong(status))
+    return (*lines, *_by_hand(status), *_wrong(status))
 
 
 def _cells(status: AccountStatus) -> tuple[str, ...]:
@@ -103,6 +105,15 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}" if unit != "s" else f"{seconds:.0f} s"
     return "0 s"
+
+
+def _by_hand(status: AccountStatus) -> list[str]:
+    """Pilots that no schedd knows."""
+    found = status.site_pilots
+    if found is None or not found.hand:
+        return []
+    nodes = ", ".join(found.hand_nodes) + (", ..." if found.more_nodes else "")
+    return [f"{output.counted(found.hand, 'pilot')} started by hand on {nodes}"]
 
 
 def _wrong(status: AccountStatus) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from glideinwms_bosco.errors import PilotError
@@ -22,6 +22,8 @@ MAX_SOURCES = 200
 _INCLUDE = re.compile(r"^# gwms-bosco-include:(?P<names>[^\n]*)\n", re.MULTILINE)
 _LIBRARY = re.compile(r"lib/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHEBANG = re.compile(r"\A#![^\n]*\n")
+_CALL = b' "$@"\n'
+_WORD = re.compile(r"[A-Za-z0-9_./@=-]+")
 _HINT = "install the package again"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDER = "validation_scripts"
@@ -61,6 +63,21 @@ def pack_script(name: str, sources: Mapping[str, str]) -> bytes:
     if name not in sources:
         raise PilotError(f"there is no pilot script {name}", _HINT)
     return _expanded(name, sources, {name}).encode("utf-8")
+
+
+def with_words(packed: bytes, words: Sequence[str]) -> bytes:
+    """Have a packed script start with words of ours before those of its command line.
+
+    Args:
+        words: of letters, digits and what else no shell reads.
+
+    Raises:
+        PilotError: its last line is not the call that all our scripts end with.
+    """
+    head, call, rest = packed.rpartition(_CALL)
+    if rest or not call or any(not _WORD.fullmatch(word) for word in words):
+        raise PilotError("the words cannot be put into this script", _HINT)
+    return head + b"".join(f" {word}".encode() for word in words) + call
 
 
 def _expanded(name: str, sources: Mapping[str, str], seen: set[str]) -> str:

@@ -170,6 +170,7 @@ def deploy(
     dry_run: bool,
     adopt: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
+    before: Optional[Callable[[], None]] = None,
 ) -> DeployReport:
     """Bring the bundle into the account of an open session.
 
@@ -181,6 +182,8 @@ def deploy(
         dry_run: change nothing on the remote and tell what would be done.
         adopt: rename a directory `glite` that is not ours, instead of refusing.
         progress: called with (bytes sent, total bytes) of the archive; not called when nothing is sent.
+        before: called once when all checks are passed and before the account is changed, also when the bundle is there
+            already; not with dry_run.
 
     Raises:
         PlatformError: the machine cannot run the bundle.
@@ -201,6 +204,8 @@ def deploy(
     archive = pack_files(bundle, plan.send) if plan.send else b""
     notes = _notes(bundle, state, aside, dry_run)
     versions = set(state.versions)
+    if before is not None and not dry_run:
+        before()
     if plan.action != "unchanged" and not dry_run:
         notes += _install(session, bundle, plan, aside, archive, progress)
         versions.add(bundle.manifest.digest)

@@ -8,6 +8,7 @@ serve two sites.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -21,7 +22,9 @@ MAX_REASON_CHARS = 300
 # Source: HTCondor manual, job ClassAd attributes, JobStatus and JobUniverse.
 _STATES = {1: "idle", 2: "running", 5: "held", 6: "running"}
 _GRID_UNIVERSE = 9
-_PROJECTION = ["GridResource", "JobStatus", "HoldReason", "EnteredCurrentStatus"]
+_ENTRY = "GlideinEntryName"
+"""Source: glideinWMS 3.10 creation/lib/cgWCreate.py, GlideinSubmitDictFile.populate."""
+_PROJECTION = ["GridResource", "JobStatus", "HoldReason", "EnteredCurrentStatus", _ENTRY]
 _GATEKEEPER = re.compile(r"([^@\s]+)@([^@\s:]+)(?::([0-9]{1,5}))?")
 _FOLDER = re.compile(r"(?:~/|)(.+)/glite/?")
 
@@ -106,8 +109,18 @@ def _last_reasons(found: Mapping[str, tuple[int, int]]) -> tuple[HoldReason, ...
     return tuple(sorted(rows, key=lambda row: (-row.at, row.reason))[:MAX_HOLD_REASONS])
 
 
-def query_pilots() -> dict[Place, Pilots]:
-    """Ask every schedd that the factory's collector knows: glideinWMS spreads entries over several.
+def count_running(ads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Count the pilots that run by entry, external ones too."""
+    return dict(
+        Counter(str(ad[_ENTRY]) for ad in ads if _ENTRY in ad and _STATES.get(ad.get("JobStatus", 0)) == "running")
+    )
+
+
+def query_pilots() -> list[Mapping[str, Any]]:
+    """Ask every schedd that the factory's collector knows for its pilots: glideinWMS spreads entries over several.
+
+    Returns:
+        Job ads with what is counted here.
 
     Raises:
         ScheddError: one of them cannot be asked; no count would be true then.
@@ -122,4 +135,4 @@ def query_pilots() -> dict[Place, Pilots]:
         with worded(f"schedd {schedd.get('Name', '')} cannot be asked for pilots"):
             constraint = f"JobUniverse == {_GRID_UNIVERSE}"
             ads += htcondor2.Schedd(schedd).query(constraint=constraint, projection=_PROJECTION)
-    return count_pilots(ads)
+    return ads

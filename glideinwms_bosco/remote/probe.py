@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Optional
 
 from glideinwms_bosco.batch import batch_system
 from glideinwms_bosco.batch.probing import BatchFacts
@@ -19,6 +19,7 @@ from glideinwms_bosco.remote.probe_channels import count_sessions, remote_forwar
 from glideinwms_bosco.remote.probe_codes import Finding
 from glideinwms_bosco.remote.probe_facts import SESSIONS_WANTED, AccountFacts, SshFacts, parse_probe
 from glideinwms_bosco.remote.probe_findings import judge
+from glideinwms_bosco.remote.probe_network import NetworkFacts, ask_network, find_network, network_wishes
 from glideinwms_bosco.remote.probe_wishes import Platform, Wishes, demands_of
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.ssh import SshSession
@@ -45,6 +46,7 @@ class ProbeReport:
         account: `user@host:port`.
         probed_at: when the answer was complete, seconds since 1970.
         job: whether a test job was submitted.
+        network: None when the site has neither a network block nor an image of its own.
     """
 
     account: str
@@ -55,6 +57,7 @@ class ProbeReport:
     batch_system: str
     batch: BatchFacts
     findings: tuple[Finding, ...]
+    network: Optional[NetworkFacts] = None
 
     @property
     def ok(self) -> bool:
@@ -73,6 +76,7 @@ class ProbeReport:
             "facts": facts,
             "ssh": asdict(self.ssh),
             "batch": {"system": self.batch_system, **asdict(self.batch)},
+            "network": None if self.network is None else asdict(self.network),
             "findings": [finding.as_json() for finding in self.findings],
         }
 
@@ -142,6 +146,11 @@ def probe(
     facts = _ask(session, site, account, wishes, token, job_timeout_s)
     ssh = SshFacts(remote_forwarding(session), count_sessions(session, SESSIONS_WANTED))
     batch = wishes.system.probe_facts(facts.answers, facts.groups)
+    wanted, network = network_wishes(site), None
+    found = judge(facts, ssh, batch, wishes)
+    if wanted is not None:
+        network = ask_network(session, wanted)
+        found = tuple(sorted((*found, *find_network(network, wanted, facts.sshd_settings)), key=lambda f: f.number))
     return ProbeReport(
         account=session.connection.login.label,
         probed_at=int(time.time()),
@@ -150,5 +159,6 @@ def probe(
         ssh=ssh,
         batch_system=wishes.system.name,
         batch=batch,
-        findings=judge(facts, ssh, batch, wishes),
+        findings=found,
+        network=network,
     )

@@ -125,6 +125,28 @@ _ROWS = (
      "getrlimit(2), RLIMIT_NPROC and RLIMIT_NOFILE"),
     # The probe itself.
     (80, "info", "Something could not be found out", "probe again, or look by hand", "the probe"),
+    # Closed sites and containers.
+    (90, "error", "The container's image is not there", "copy it to the site, or correct runtime.container.image",
+     "stat(1) on the login node"),
+    (91, "error", "The container's image is not the one that the site file names",
+     "copy it again, or correct runtime.container.sha256", "sha256sum(1) on the login node"),
+    (92, "info", "The container's image was not read to its end", "nothing to do; pilots compare it themselves",
+     "sha256sum(1) under a time limit: images are large, file systems slow"),
+    (93, "error", "There is no preload library",
+     "ask the site for proxychains-ng, or copy its library there and name it in network.preload",
+     "proxychains-ng: nothing reaches the tunnel without it"),
+    (94, "error", "A login node does not answer under the name that workers use",
+     "correct network.login_hosts and network.login_port", "ssh-keyscan(1) on the login node"),
+    (95, "error", "A login node shows workers a key that is not pinned",
+     "compare with the site's page of keys, then correct network.login_host_keys", "ssh-keyscan(1) on the login node"),
+    (96, "error", "The egress proxy cannot be reached from the login node",
+     "is it running, is its port 80 or 443, does the site's firewall let login nodes out to it?", "connect(2), 5 s"),
+    (97, "error", "sshd refuses local forwarding to the egress proxy",
+     "ask the site for AllowTcpForwarding yes (or local) and for PermitOpen with the egress proxy",
+     "sshd_config(5); a session of this account was refused ssh -W"),
+    (98, "error", "sshd reads another file than ~/.ssh/authorized_keys",
+     "hand the tunnel's public key to the site by its own way, or use tunnel.auth existing",
+     "sshd_config(5), AuthorizedKeysFile"),
 )  # fmt: skip
 
 RULES = {row[0]: Rule(*row) for row in _ROWS}

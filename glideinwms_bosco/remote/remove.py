@@ -11,6 +11,7 @@ from glideinwms_bosco.batch import batch_system
 from glideinwms_bosco.errors import BatchError, BusyError, RemoteError
 from glideinwms_bosco.remote.account_lock import lock_parameters
 from glideinwms_bosco.remote.program import load_program
+from glideinwms_bosco.remote.site_key import KEY_FOLDER, key_marker
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.remote.versions import DIGEST_SHOWN, LEASE_S, AccountVersions, account_versions
 
@@ -39,6 +40,7 @@ class RemoveReport:
         versions: digests.
         needed_by: sentences: what still needs the installation, and breaks with --force.
         left: what stays in bosco_dir because it is not ours, or because jobs still need it.
+        site_key: the tunnel's key goes with its line in authorized_keys.
     """
 
     account: str
@@ -46,12 +48,13 @@ class RemoveReport:
     versions: tuple[str, ...]
     needed_by: tuple[str, ...]
     left: tuple[str, ...]
+    site_key: bool = False
 
 
 def remove(
     session: SshSession, bosco_dir: str, jobs: Jobs, *, force: bool = False, dry_run: bool = False
 ) -> RemoveReport:
-    """Remove link, versions and leases; sandbox and log too when no job is left.
+    """Remove link, versions, leases and the tunnel's key; sandbox and log too when no job is left.
 
     Args:
         session: open.
@@ -82,7 +85,8 @@ def remove(
         _remove(session, bosco_dir, forced=bool(needed_by), with_data=with_data)
     left = account.foreign if with_data else (*account.foreign, *data)
     digests = tuple(version.digest for version in account.versions)
-    return RemoveReport(account.account, "would-remove" if dry_run else "removed", digests, needed_by, left)
+    action, site_key = "would-remove" if dry_run else "removed", KEY_FOLDER in account.ours
+    return RemoveReport(account.account, action, digests, needed_by, left, site_key)
 
 
 def _is_anything_ours(account: AccountVersions) -> bool:
@@ -123,8 +127,8 @@ def _needs(account: AccountVersions, running: tuple[str, ...], problem: Optional
 
 def _remove(session: SshSession, bosco_dir: str, *, forced: bool, with_data: bool) -> None:
     how, data = "forced" if forced else "idle", "data" if with_data else "-"
-    header = (bosco_dir, *lock_parameters("remove"), str(LEASE_S), how, data)
-    program = load_program("begin.sh", "lock.sh", "tree.sh", "use.sh", "remove.sh")
+    header = (bosco_dir, *lock_parameters("remove"), str(LEASE_S), how, data, key_marker(bosco_dir))
+    program = load_program("begin.sh", "lock.sh", "tree.sh", "use.sh", "keys.sh", "remove.sh")
     reply = session.run_script(program, header, deadline_s=REMOVE_TIMEOUT_S)
     if not reply.values("DONE"):
         raise RemoteError(f"{session.label} does not confirm the removal")

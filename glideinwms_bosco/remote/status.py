@@ -7,9 +7,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
+from glideinwms_bosco.errors import RemoteError
 from glideinwms_bosco.remote.history import Event, History
+from glideinwms_bosco.remote.messages import MessageFormatError, Reply
 from glideinwms_bosco.remote.pilots import Pilots
 from glideinwms_bosco.remote.program import load_program
+from glideinwms_bosco.remote.site_pilots import MAX_MARKERS, SitePilots, parse_markers
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.site.model import Account
 
@@ -41,6 +44,7 @@ class AccountStatus:
         pilots: None when no schedd could be asked.
         pilots_problem: why it could not.
         credential: mode and expiry in words.
+        site_pilots: what the account's pilots say themselves; None when it did not answer or was not asked.
     """
 
     reachable: Optional[bool]
@@ -52,6 +56,7 @@ class AccountStatus:
     pilots: Optional[Pilots]
     pilots_problem: Optional[str]
     credential: str
+    site_pilots: Optional[SitePilots] = None
 
     @property
     def drift(self) -> Optional[bool]:
@@ -75,13 +80,22 @@ def last_events(history: History, site: str, account: str) -> dict[str, Optional
     return {verb: history.last(site, account, verb) for verb in SHOWN_VERBS}
 
 
-def look(session: SshSession, bosco_dir: str) -> Installed:
-    """Ask an account over an open session what it has; one small program that changes nothing.
+def look(session: SshSession, bosco_dir: str) -> tuple[Installed, SitePilots]:
+    """Ask an account over an open session what it has and what runs; one small program that changes nothing.
 
     Raises:
         RemoteError: as `SshSession.run_script`.
     """
-    reply = session.run_script(load_program("begin.sh", "link.sh"), (bosco_dir,), deadline_s=LINK_TIMEOUT_S)
+    header = (bosco_dir, str(MAX_MARKERS))
+    reply = session.run_script(load_program("begin.sh", "link.sh"), header, deadline_s=LINK_TIMEOUT_S)
+    try:
+        pilots = parse_markers(reply)
+    except MessageFormatError as error:
+        raise RemoteError(f"{session.label} gave an answer that cannot be understood: {error}") from None
+    return _installed(reply), pilots
+
+
+def _installed(reply: Reply) -> Installed:
     links = reply.values("LINK")
     found = _TARGET.fullmatch(links[0]) if links else None
     if found:

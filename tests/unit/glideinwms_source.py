@@ -10,18 +10,19 @@ import hashlib
 import importlib
 import itertools
 import json
+import logging
 import os
 import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Optional
 from xml.etree import ElementTree
 
@@ -131,6 +132,12 @@ class Factory:
         """The submit file that the last reconfig left for an entry."""
         return (self.work / f"entry_{entry}" / "job.condor").read_text(encoding="utf-8")
 
+    def pilot_arguments(self, entry: str, request: Mapping[str, str]) -> list[str]:
+        """Arguments that the factory's daemon submits an entry's pilots with, for a frontend's request."""
+        run = self._run("arguments", entry, json.dumps(dict(request)))
+        assert run.returncode == 0, run.stdout + run.stderr
+        return str(json.loads(run.stdout)).split()
+
     def _run(self, part: str, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-B", str(Path(__file__).resolve()), str(next(self._seconds)), part, *args],
@@ -234,6 +241,29 @@ def _element(node: Any) -> ElementTree.Element:
     return element
 
 
+def _pilot_arguments(entry: str, request: dict[str, str]) -> str:
+    """Runs in the factory's work folder."""
+    library: Any = importlib.import_module("glideinwms.factory.glideFactoryLib")
+    config: Any = importlib.import_module("glideinwms.factory.glideFactoryConfig")
+    web = [request[f"Web{name}"] for name in ("URL", "SignType", "DescriptFile", "DescriptSign")]
+    web += [request["GroupName"], *(request[f"WebGroup{name}"] for name in ("URL", "DescriptFile", "DescriptSign"))]
+    parameters = {name[len("GlideinParam") :]: value for name, value in request.items() if name[:12] == "GlideinParam"}
+    # As glideFactoryEntry.py does before it calls the library.
+    parameters = {**config.JobParams(entry).data, **parameters}
+    credentials = SimpleNamespace(
+        id="cred",
+        username="frontend",
+        security_class="frontend",
+        identity_credentials={"RemoteUsername": "pilot"},
+        security_credentials={"PrivateKey": "key", "GlideinProxy": "proxy"},
+    )
+    client, web_of = request["ClientName"], library.ClientWeb(*web)
+    log = logging.getLogger()
+    found = library.get_submit_environment(entry, client, credentials, web_of, parameters, 0, log=log)
+    (line,) = [line for line in found if line.startswith("GLIDEIN_ARGUMENTS=")]
+    return str(line.partition("=")[2])
+
+
 def _main(second: str, part: str, args: Sequence[str]) -> None:
     sys.meta_path.insert(0, _StandIns())
     # sys.path[0] is the folder of this file; nothing of the tests may be found by glideinWMS.
@@ -241,6 +271,9 @@ def _main(second: str, part: str, args: Sequence[str]) -> None:
     _set_second(second)
     if part == "parse":
         sys.stdout.write(json.dumps(vars(_parse(*args))))
+        return
+    if part == "arguments":
+        sys.stdout.write(json.dumps(_pilot_arguments(args[0], json.loads(args[1]))))
         return
     package = importlib.import_module("glideinwms")
     program = Path(str(package.__path__[0])) / "creation" / "reconfig_glidein"

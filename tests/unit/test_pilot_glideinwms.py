@@ -7,6 +7,7 @@ GLIDEINWMS_SRC names a glideinWMS checkout, 3.10 or 3.11.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -16,9 +17,11 @@ from lxml import etree
 
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.entry.meaning import entry_meanings
+from glideinwms_bosco.webproxy.capacity import spread_s
 from tests.unit.glideinwms_source import Factory, is_checkout
 from tests.unit.pilot_world import ALL, make_ca, make_distribution, make_scripts
 from tests.unit.site_text import VALID
+from tests.unit.siteconf_world import SMALLEST
 
 SOURCE = os.environ.get("GLIDEINWMS_SRC", "")
 pytestmark = pytest.mark.skipif(not is_checkout(SOURCE), reason="GLIDEINWMS_SRC names no glideinWMS checkout")
@@ -29,6 +32,16 @@ CE = """\
   <attrs><attr name="GLIDEIN_Site" value="CE"/></attrs></entry></entries></glidein>
 """
 NAMES = ["cvmfs_setup", "cvmfs_check", "credentials_setup", "container_setup", "payload_setup", "payload_wrapper.sh"]
+PROXIED_NAMES = ["gwms_bosco_siteconf.tar.gz", "proxy_setup", "siteconf_setup", "proxy_check"]
+PROXIED = f"""\
+runtime:
+  web_proxies:
+    proxies:
+      - {{url: "http://squid.example.org:3128", capacity: {{clients: 500}}}}
+      - {{url: "http://squid2.example.org:3128", capacity: {{requests_per_s: 600}}}}
+    discover: [wpad]
+  siteconf: {json.dumps(dict(SMALLEST))}
+"""
 
 
 @pytest.fixture
@@ -50,6 +63,9 @@ def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Factory:
     (tmp_path / "sites.d" / "batch.yaml").write_text(batch, encoding="utf-8")
     external = "site: CE\nsubmission: external\nentries: [{name: CE_Entry}]\n" + runtime
     (tmp_path / "sites.d" / "ce.yaml").write_text(external, encoding="utf-8")
+    proxied = VALID.replace("Test_Entry", "Proxied_Entry").replace("login.example.org", "other.example.org")
+    proxied = proxied.replace("entries:\n", PROXIED + "entries:\n") + "    limits: {per_entry: {glideins: 500}}\n"
+    (tmp_path / "sites.d" / "proxied.yaml").write_text(proxied, encoding="utf-8")
     assert main(["entry", "render", "--lint"]) == OK
     run = factory.reconfig()
     assert run.returncode == 0, run.stdout + run.stderr
@@ -103,6 +119,22 @@ def test_pilots_get_each_attribute_and_frontends_the_published_ones(factory: Fac
     assert "GLIDEIN_SINGULARITY_REQUIRE" in published
     assert "GWMS_BOSCO_CONTAINER" in published
     assert "GWMS_BOSCO_CVMFS_PROXY" not in published
+
+
+def test_web_proxies_and_siteconf_pass_reconfig(factory: Factory) -> None:
+    folder = staged(factory, "Proxied_Entry")
+    rows = [line.split() for line in latest(folder, "file_list").read_text(encoding="utf-8").splitlines()]
+    ours = {row[0]: row for row in rows if row[0] in PROXIED_NAMES}
+    assert list(ours) == PROXIED_NAMES
+    assert "GWMS_BOSCO_SITECONF_DIR" in ours["gwms_bosco_siteconf.tar.gz"]
+    assert ours["proxy_check"][3] == "300"
+    with tarfile.open(folder / ours["gwms_bosco_siteconf.tar.gz"][1]) as tar:
+        assert tar.getmember("SITECONF/local").linkname == "T3_US_HPC"
+    constants = latest(folder, "constants").read_text(encoding="utf-8")
+    found = {line.split()[0]: line.split()[1] for line in constants.splitlines() if line.startswith("GWMS_BOSCO_")}
+    assert found["GWMS_BOSCO_WEB_PROXIES"] == "http://squid.example.org:3128,http://squid2.example.org:3128"
+    assert int(found["GWMS_BOSCO_WEB_PROXY_SPREAD_S"]) == spread_s(500, 25)
+    assert found["GWMS_BOSCO_SITECONF_SITE"] == "T3_US_HPC"
 
 
 def test_our_copy_of_an_external_entry_is_the_one_that_counts(factory: Factory) -> None:

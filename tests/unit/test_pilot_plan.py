@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,10 +11,18 @@ from pathlib import Path
 import pytest
 
 from glideinwms_bosco.errors import PilotError
-from glideinwms_bosco.pilot.plan import CHECK_PERIOD_S, NOTHING, PilotFile, PilotPlan, pilot_plan
+from glideinwms_bosco.pilot.plan import (
+    CHECK_PERIOD_S,
+    NOTHING,
+    PROXY_CHECK_PERIOD_S,
+    PilotFile,
+    PilotPlan,
+    pilot_plan,
+)
 from glideinwms_bosco.pilot.store import KEPT_UNNAMED_S, drop_unnamed, store
 from tests.unit.pilot_world import ALL, make_ca, make_distribution, make_scripts, members
 from tests.unit.site_text import changed_site
+from tests.unit.siteconf_world import SMALLEST
 
 NOW_S = 2_000_000_000.0
 SCRIPT = PilotFile("cvmfs_setup", b"#!/bin/bash\n", "executable")
@@ -52,6 +61,62 @@ def test_files_come_in_the_order_pilots_need_them(tmp_path: Path) -> None:
     assert "1d879c6c.0" in members(plan.files[1].content)
 
 
+PROXIES = '  web_proxies: {proxies: [{url: "http://squid:3128", capacity: {clients: 10}}]}\n'
+SITECONF = f"  siteconf: {json.dumps(dict(SMALLEST))}\n"
+
+
+def test_proxies_are_found_before_cvmfs_and_written_into_the_siteconf_after(tmp_path: Path) -> None:
+    """The SITECONF is there before the container binds it; what looks after proxies later comes last."""
+    fixed = next(line for line in ALL.splitlines(keepends=True) if line.startswith("    proxy:"))
+    plan = plan_of(tmp_path, ALL.replace(fixed, "") + PROXIES + SITECONF)
+    assert [(file.node_name, file.kind, file.period_s, file.attribute) for file in plan.files] == [
+        ("gwms_bosco_cvmfsexec.tar.gz", "untar", 0, "GWMS_BOSCO_CVMFSEXEC_DIR"),
+        ("gwms_bosco_ca.tar.gz", "untar", 0, "GWMS_BOSCO_CA_DIR"),
+        ("gwms_bosco_siteconf.tar.gz", "untar", 0, "GWMS_BOSCO_SITECONF_DIR"),
+        ("proxy_setup", "executable", 0, None),
+        ("cvmfs_setup", "executable", 0, None),
+        ("cvmfs_check", "executable", CHECK_PERIOD_S, None),
+        ("siteconf_setup", "executable", 0, None),
+        ("credentials_setup", "executable", 0, None),
+        ("container_setup", "executable", 0, None),
+        ("payload_setup", "executable", 0, None),
+        ("payload_wrapper.sh", "wrapper", 0, None),
+        ("proxy_check", "executable", PROXY_CHECK_PERIOD_S, None),
+    ]
+    attrs = {attr.name: attr.value for attr in plan.attrs}
+    assert attrs["GWMS_BOSCO_SITECONF_SITE"] == "T3_US_HPC"
+    assert attrs["GWMS_BOSCO_SITECONF_PREFER_LOCAL"] == "False"
+    assert attrs["GWMS_BOSCO_WEB_PROXY_TEST_FRONTIER"].startswith("http://cmsfrontier")
+
+
+def test_siteconf_archive_is_the_rendered_tree(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "runtime:\n" + SITECONF)
+    assert [file.name for file in plan.files] == ["gwms_bosco_siteconf", "siteconf_setup"]
+    found = members(plan.files[0].content)
+    assert found["SITECONF/local"].linkname == "T3_US_HPC"
+    pieces = {f"SITECONF/T3_US_HPC/JobConfig/site-local-config.xml.{end}" for end in ("head", "tail")}
+    assert pieces | {"SITECONF/T2_FI_HIP/storage.json"} <= set(found)
+    assert {info.mode for info in found.values() if info.isfile()} == {0o644}
+    again = plan_of(tmp_path / "again", "runtime:\n" + SITECONF)
+    assert again.files[0].stored_name == plan.files[0].stored_name
+
+
+def test_siteconf_that_cannot_be_rendered_is_a_problem_with_its_place(tmp_path: Path) -> None:
+    block = {**SMALLEST, "siblings": {"T2_FI_HIP": str(tmp_path / "none")}}
+    site = changed_site(tmp_path, "entries:\n", f"runtime:\n  siteconf: {json.dumps(block)}\nentries:\n")
+    plan, problems = pilot_plan(site, make_scripts(tmp_path / "scripts"))
+    assert problems
+    assert all(problem.file for problem in problems)
+    assert "gwms_bosco_siteconf" not in [file.name for file in plan.files]
+
+
+def test_window_reaches_the_attributes(tmp_path: Path) -> None:
+    site = changed_site(tmp_path, "entries:\n", f"runtime:\n{PROXIES}entries:\n")
+    plan, _ = pilot_plan(site, make_scripts(tmp_path / "scripts"), 42)
+    assert {attr.name: attr.value for attr in plan.attrs}["GWMS_BOSCO_WEB_PROXY_SPREAD_S"] == "42"
+    assert [file.name for file in plan.files] == ["proxy_setup", "proxy_check"]
+
+
 @pytest.mark.parametrize(
     ("block", "names"),
     [
@@ -72,6 +137,14 @@ def test_files_come_in_the_order_pilots_need_them(tmp_path: Path) -> None:
         (
             f"{{container: {{image: /a.sif, sha256: {'0' * 64}}}}}",
             ["container_setup", "payload_setup", "payload_wrapper.sh"],
+        ),
+        (
+            "{cvmfs: {repositories: [a.b], rungs: [container], cvmfsexec: {path: DIST}}, "
+            f"container: {{image: /a.sif, sha256: {'0' * 64}, mode: never}}}}",
+            [
+                *("gwms_bosco_cvmfsexec", "cvmfs_setup", "cvmfs_check", "container_setup"),
+                *("payload_setup", "payload_wrapper.sh"),
+            ],
         ),
     ],
 )

@@ -14,6 +14,7 @@ from lxml import etree
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.entry.meaning import Meaning, entry_meanings
 from glideinwms_bosco.entry.render import render_site
+from glideinwms_bosco.pilot.scripts import default_scripts_dir
 from tests.unit.pilot_world import ALL, make_ca, make_distribution, make_scripts
 from tests.unit.site_text import VALID, changed_site, use_host_folders
 
@@ -192,6 +193,21 @@ def test_pilot_pack_gives_one_executable_file(host: Path, capsys: pytest.Capture
     assert main(["pilot", "pack", "cvmfs_setup", "--output", str(host / "no" / "packed")]) == REFUSED
 
 
+def test_pilot_pack_puts_the_image_of_a_site_in(
+    host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """blah.config takes no words behind the name of a job wrapper."""
+    write_site(host, batch_site(f"runtime: {{container: {{mode: pilot, image: /a.sif, sha256: {'0' * 64}}}}}\n"))
+    real = ["pilot", "pack", "pilot_container", "--site", "test"]
+    monkeypatch.setenv("GWMS_BOSCO_SCRIPTS", str(default_scripts_dir()))
+    assert main(real) == OK
+    assert capsys.readouterr().out.endswith(f'\ngwms_bosco_pilot_main /a.sif {"0" * 64} "$@"\n')
+    assert main(["pilot", "pack", "cvmfs_setup", "--site", "test"]) != OK
+    write_site(host, batch_site("runtime: {container: {nested: false}}\n"))
+    assert main(real) != OK
+    assert "no image and sha256" in capsys.readouterr().err
+
+
 # External entries
 
 
@@ -258,6 +274,23 @@ def test_lint_does_not_complain_of_the_replaced_original(host: Path, capsys: pyt
     main(["entry", "lint", str(host / "config.d")])
     replaced = [line for line in capsys.readouterr().out.splitlines() if "is replaced by" in line]
     assert [Path(line.split(":")[0]).name for line in replaced if "CE_Entry" in line] == ["05-older.xml"]
+
+
+@pytest.mark.parametrize("attribute", ["relfname", "absfname"])
+def test_refuses_an_original_with_a_file_of_the_name_of_ours(
+    host: Path, attribute: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the node the later one would lie over the other, or reconfig fail."""
+    other = '<file absfname="/srv/cvmfs_setup" executable="True"/>'
+    if attribute == "relfname":
+        other = '<file absfname="/srv/x.sh" relfname="cvmfs_setup" executable="True"/>'
+    (host / "config.d" / "10-ce.xml").write_text(
+        CE.replace('<file absfname="/srv/own.sh" executable="True"/>', other), encoding="utf-8"
+    )
+    write_site(host, EXTERNAL + NATIVE)
+    assert main(["entry", "render"]) == REFUSED
+    assert "cvmfs_setup" in capsys.readouterr().err
+    assert not (host / "config.d" / "50-test.xml").exists()
 
 
 def test_original_in_the_main_file_is_found(host: Path) -> None:

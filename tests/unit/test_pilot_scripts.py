@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from glideinwms_bosco.errors import PilotError
-from glideinwms_bosco.pilot.scripts import MAX_SOURCE_BYTES, default_scripts_dir, pack_script, read_sources
+from glideinwms_bosco.pilot.scripts import (
+    MAX_SOURCE_BYTES,
+    default_scripts_dir,
+    pack_script,
+    read_sources,
+    with_words,
+)
 from tests.unit.pilot_world import LIBRARY, SCRIPTS, make_scripts
 
 
@@ -94,6 +100,14 @@ def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_every_script_that_a_site_can_ask_for_is_shipped() -> None:
     """tests/unit/test_pilot_plan.py says that these are all."""
     assert set(SCRIPTS) <= set(read_sources(default_scripts_dir()))
+
+
+@pytest.mark.parametrize("word", ["", "a b", "$(id)", "a'b", "a\nb", '"'])
+def test_no_word_that_a_shell_reads_is_put_into_a_script(word: str) -> None:
+    assert with_words(b'#!/bin/sh\nmain "$@"\n', ["/a.sif", "-"]) == b'#!/bin/sh\nmain /a.sif - "$@"\n'
+    for script, words in ((b'main "$@"\n', [word]), (b"main\n", ["a"]), (b'main "$@"\nmore\n', ["a"])):
+        with pytest.raises(PilotError):
+            with_words(script, words)
 
 
 def test_every_shipped_script_can_be_packed() -> None:

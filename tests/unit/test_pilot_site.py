@@ -13,11 +13,12 @@ from glideinwms_bosco.errors import SiteError
 from glideinwms_bosco.pilot.attrs import runtime_attrs
 from glideinwms_bosco.site.crosscheck import MAX_ATTR_CHARS
 from glideinwms_bosco.site.load import load_site
-from glideinwms_bosco.site.model import SiteDescription
+from glideinwms_bosco.site.model import Attr, Batch, SiteDescription
 from glideinwms_bosco.site.runtime import MAX_VALUE_CHARS, RUNGS, Runtime, check_node_value
 from tests.unit.pilot_world import ALL
 from tests.unit.site_text import VALID, changed_site, problems_of
 
+SHA256 = "0" * 64
 EXTERNAL = "site: T3_XX_Test\nsubmission: external\nentries: [{name: CE_Entry}]\n"
 CVMFS = "runtime: {cvmfs: {repositories: [cms.cern.ch]}}\n"
 
@@ -43,7 +44,11 @@ def with_runtime(runtime: str) -> str:
 
 
 def attrs_of(runtime: Runtime) -> dict[str, str]:
-    return {attr.name: attr.value for attr in runtime_attrs(runtime)}
+    return {attr.name: attr.value for attr in attrs_list(runtime)}
+
+
+def attrs_list(runtime: Runtime) -> tuple[Attr, ...]:
+    return runtime_attrs(SiteDescription("T", "T", "t", None, (), Batch("slurm"), (), runtime=runtime))
 
 
 def test_site_without_runtime_block_has_none(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_every_field_reaches_its_attribute(tmp_path: Path) -> None:
 
 def test_no_frontend_may_change_an_attribute_and_reconfig_takes_its_flags(tmp_path: Path) -> None:
     """glideinWMS refuses `publish=False` without `const` and `parameter`."""
-    attrs = runtime_attrs(runtime_with(tmp_path, ALL.replace("DIST", "/srv/dist").replace("CA,", "/srv/ca,")))
+    attrs = attrs_list(runtime_with(tmp_path, ALL.replace("DIST", "/srv/dist").replace("CA,", "/srv/ca,")))
     assert all(attr.const and attr.parameter for attr in attrs)
     assert not any(attr.glidein_publish or attr.job_publish for attr in attrs)
     published = {attr.name for attr in attrs if attr.publish}
@@ -106,7 +111,8 @@ def test_defaults(tmp_path: Path) -> None:
     [
         ("", ("native",)),
         (", parrot: /p", ("native", "parrot")),
-        (", cvmfsexec: {path: /d}", ("native", "userns", "fusermount", "mountrepo")),
+        (", cvmfsexec: {path: /d}", ("native", "userns", "fusermount")),
+        (", cvmfsexec: {path: /d}, parrot: /p", ("native", "userns", "fusermount", "mountrepo", "parrot")),
         (", cvmfsexec: {path: /d}, rungs: [fusermount, native]", ("fusermount", "native")),
     ],
 )
@@ -121,6 +127,42 @@ def test_refuses_a_rung_without_what_it_needs(tmp_path: Path, rung: str) -> None
     line = text[: text.index(f"- {rung}")].count("\n") + 1
     (found,) = [message for message in messages(tmp_path, text) if "error" in message]
     assert found.startswith(f"{line}: error: runtime.cvmfs.rungs[0]: {rung} needs runtime.")
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ("}", True),
+        (", parrot: /p}", False),
+        (f"}}, container: {{image: /a.sif, sha256: {SHA256}}}", False),
+        (f"}}, container: {{image: /a.sif, sha256: {SHA256}, mode: pilot}}", True),
+        (f"}}, container: {{image: /a.sif, sha256: {SHA256}, mode: never}}", True),
+    ],
+)
+def test_mountrepo_needs_what_shows_it_at_cvmfs(tmp_path: Path, more: str, refused: bool) -> None:
+    block = f"runtime: {{cvmfs: {{repositories: [a.b], rungs: [mountrepo], cvmfsexec: {{path: /d}}{more}}}\n"
+    found = [message for message in messages(tmp_path, with_runtime(block)) if "error" in message]
+    assert any("mountrepo needs runtime.cvmfs.parrot, or a container" in message for message in found) is refused
+    assert refused or found == []
+
+
+def test_image_for_cvmfs_alone_needs_its_digest_too(tmp_path: Path) -> None:
+    block = "runtime: {cvmfs: {repositories: [a.b], cvmfsexec: {path: /d}}, container: {image: /a.sif, mode: never}}\n"
+    assert any(
+        "container.sha256: missing, and it is a rung" in found for found in messages(tmp_path, with_runtime(block))
+    )
+
+
+@pytest.mark.parametrize("submission", ["slurm", "condor", "external"])
+def test_whole_pilot_in_a_container_says_what_is_left_to_do(tmp_path: Path, submission: str) -> None:
+    block = f"runtime: {{container: {{image: /a.sif, sha256: {SHA256}, mode: pilot}}}}\n"
+    text = EXTERNAL + block
+    if submission != "external":
+        text = with_runtime(block).replace("system: slurm", f"system: {submission}")
+    found = [message for message in messages(tmp_path, text) if "container.mode" in message]
+    # Of others the bundle brings what starts the batch job.
+    assert len(found) == (0 if submission == "slurm" else 1)
+    assert all("warning" in message and "pilot pack pilot_container --site test`" in message for message in found)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +191,7 @@ def test_refuses_a_rung_without_what_it_needs(tmp_path: Path, rung: str) -> None
         (
             "{cvmfs: {repositories: [cms.cern.ch], cache: 'image:/scratch'}}",
             "runtime.cvmfs.cache",
-            "a cache in an ext4 image is not supported",
+            "no way to /cvmfs of this site can have its cache in an image",
         ),
         ("{credentials: {ca: [/etc]}}", "runtime.credentials.ca[0]", "not known"),
     ],
@@ -229,6 +271,12 @@ def test_attributes_that_work_against_the_runtime_block(tmp_path: Path, attr: st
         assert not any("error" in message for message in messages(tmp_path, text))
 
 
+@pytest.mark.parametrize("rung", ["userns", "fusermount"])
+def test_takes_a_cache_image_where_a_rung_can_use_one(tmp_path: Path, rung: str) -> None:
+    cvmfs = f"{{repositories: [a.b], cvmfsexec: {{path: /d}}, rungs: [native, {rung}], cache: 'image:/shared'}}"
+    assert [text for text in messages(tmp_path, with_runtime(f"runtime:\n  cvmfs: {cvmfs}\n")) if "cache" in text] == []
+
+
 def test_external_site_needs_no_login_block(tmp_path: Path) -> None:
     assert not any("error" in found for found in messages(tmp_path, EXTERNAL + CVMFS))
 
@@ -237,7 +285,7 @@ def test_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "runtime.md").read_text(encoding="utf-8")
     blocks = re.findall(r"\n\n((?:    .*\n)+)", text)
     examples = [textwrap.dedent(block) for block in blocks if "runtime:" in block]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         whole = example if "site:" in example else with_runtime(example)
         assert not any("error" in found for found in messages(tmp_path, whole))

@@ -23,7 +23,6 @@ from glideinwms_bosco.remote.pilots import (
     MAX_HOLD_REASONS,
     HoldReason,
     Pilots,
-    Place,
     account_place,
     count_pilots,
     parse_grid_resource,
@@ -43,7 +42,7 @@ BUNDLE = make_bundle({"bin/blahpd": (b"#!/bin/sh\n", 0o755)})
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folders of an installed host; no schedd, and one bundle for all sites."""
 
-    def no_schedd() -> dict[Place, Pilots]:
+    def no_schedd() -> list[dict[str, Any]]:
         raise ScheddError("the collector cannot be asked for schedds: it is down")
 
     def bundle(*_: Any) -> tuple[Bundle, None]:
@@ -147,7 +146,7 @@ def test_pilots_and_hold_reasons_are_shown(
 ) -> None:
     write_site(host / "sites.d")
     ads = [ad(2), ad(1), ad(5, HoldReason="disk \x1b[2J full", EnteredCurrentStatus=int(time.time()) - 120)]
-    monkeypatch.setattr(remote_status, "query_pilots", lambda: count_pilots(ads))
+    monkeypatch.setattr(remote_status, "query_pilots", lambda: ads)
     assert main(["remote", "status", "--no-connect"]) == OK
     out = capsys.readouterr().out
     assert " ".join(rows(out)[1]).endswith("- - - 1 1 1 broker: not configured")

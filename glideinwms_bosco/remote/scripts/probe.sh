@@ -55,7 +55,7 @@ bosco_probe_sshd() {
       continue
     }
     sed -n -e '/^[[:space:]]*[Mm][Aa][Tt][Cc][Hh][[:space:]]/q' -e 's/^[[:space:]]*//' -e '/^#/d' \
-      -e '/^Max/p' -e '/^PerSource/p' -e '/^AllowTcp/p' -e '/^ClientAlive/p' -e '/^LoginGrace/p' <"$BOSCO_FILE" |
+      -e '/^Max/p' -e '/^PerSource/p' -e '/^AllowTcp/p' -e '/^PermitOpen/p' -e '/^AuthorizedKeysFile/p' -e '/^ClientAlive/p' -e '/^LoginGrace/p' <"$BOSCO_FILE" |
       bosco_probe_clean | sed -e 20q -e 's/^/SSHD-SETTING /'
   done
 }

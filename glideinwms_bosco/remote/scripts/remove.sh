@@ -1,10 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
-# Follows begin.sh, lock.sh, tree.sh and use.sh. Takes away what we have installed, and nothing else.
+# Follows begin.sh, lock.sh, tree.sh, use.sh and keys.sh. Takes away what we have installed, and nothing else.
 # Parameters: bosco_dir, who, seconds of a lock, seconds of a lease, `idle` (nothing may be in use) or `forced`, `data`
-# (sandbox and log go too) or `-`.
+# (sandbox and log go too) or `-`, marker of the tunnel's key in authorized_keys.
 # The link goes first: from then on nothing new starts here. Whatever is cut off, the next `remove` finishes.
+
+bosco_remove_cleanup() {
+  bosco_keys_release
+  bosco_lock_release
+}
+
+# First nobody may log in with it any more, then it goes.
+bosco_remove_key() {
+  [ -e egress ] || [ -L egress ] || return 0
+  bosco_keys_find "$1"
+  bosco_keys_set ''
+  bosco_remote_try write rm -rf -- egress
+}
 
 bosco_remove_versions() {
   for BOSCO_NAME in versions/*; do
@@ -16,7 +29,7 @@ bosco_remove_versions() {
 # Only empty directories go; what is not ours keeps them.
 bosco_remove_folders() {
   [ "$1" != data ] || rm -rf -- sandbox log || return 1
-  rm -rf -- leases history || return 1
+  rm -rf -- leases history pilots || return 1
   [ ! -d versions ] || rmdir -- versions 2>/dev/null || :
 }
 
@@ -30,8 +43,10 @@ bosco_remove_main() {
   BOSCO_HOW=$BOSCO_PARAM
   bosco_remote_param
   BOSCO_DATA=$BOSCO_PARAM
+  bosco_remote_param
+  BOSCO_MARKER=$BOSCO_PARAM
   cd -P -- "$BOSCO_DIR" || bosco_remote_fail remove "$BOSCO_DIR cannot be entered"
-  trap bosco_lock_release EXIT
+  trap bosco_remove_cleanup EXIT
   trap 'exit 4' HUP INT TERM PIPE
   bosco_lock_take
   BOSCO_USED=$(bosco_use_all "$BOSCO_LEASE_S" | sed '/ \(dead\|expired\) [^ ]*$/d')
@@ -41,6 +56,7 @@ bosco_remove_main() {
   elif bosco_tree_resolved && [ "$BOSCO_HOW" != forced ]; then
     bosco_remote_fail in-use "glite, which is not a link of ours, leads to version $BOSCO_RESOLVED"
   fi
+  bosco_remove_key "$BOSCO_MARKER"
   bosco_remote_try write bosco_tree_sweep
   bosco_remote_try write bosco_remove_versions
   bosco_remote_try write bosco_remove_folders "$BOSCO_DATA"

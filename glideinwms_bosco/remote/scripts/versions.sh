@@ -25,7 +25,7 @@ bosco_versions_places() {
     [ -e "$BOSCO_NAME" ] || [ -L "$BOSCO_NAME" ] || continue
     case $BOSCO_NAME in
       glite) ;;
-      versions | sandbox | log | leases | history | lock | lock.d) bosco_remote_say OURS "$BOSCO_NAME" ;;
+      versions | sandbox | log | leases | history | egress | pilots | lock | lock.d) bosco_remote_say OURS "$BOSCO_NAME" ;;
       .glite-* | .history-* | .lock-*) bosco_remote_say LEFTOVER "$BOSCO_NAME" ;;
       *) bosco_versions_foreign "$BOSCO_NAME" ;;
     esac
