@@ -35,10 +35,11 @@ demo:
 test: lint shell unit lab lab-next
 
 # Debian packages first: `python3 -m venv` is one of them.
-$(VENV)/.done: setup.cfg tests/bootstrap.sh
+$(VENV)/.done: setup.cfg tests/bootstrap.sh tests/readers.txt
 	tests/bootstrap.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/readers.txt
 	touch $@
 
 lint: $(VENV)/.done

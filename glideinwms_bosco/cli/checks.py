@@ -14,18 +14,20 @@ from typing import Optional
 
 from glideinwms_bosco.bundle import site_request
 from glideinwms_bosco.bundle.overrides import read_overrides
+from glideinwms_bosco.cli.job_wrapper import job_wrapper
 from glideinwms_bosco.cli.settings import Settings
-from glideinwms_bosco.cli.surroundings import surroundings
+from glideinwms_bosco.cli.surroundings import proxy_budget, surroundings
 from glideinwms_bosco.entry.render import render_site
 from glideinwms_bosco.entry.submit import submit_problems
-from glideinwms_bosco.errors import BundleError, Problem, RemoteError, SiteFileError
-from glideinwms_bosco.pilot.plan import PilotFile
+from glideinwms_bosco.errors import BundleError, EgressError, PilotError, Problem, RemoteError, SiteFileError
+from glideinwms_bosco.pilot.plan import PilotFile, PilotPlan
 from glideinwms_bosco.remote.connection import Endpoint
 from glideinwms_bosco.remote.factory_ssh import FactorySsh, render_factory_ssh
 from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoint
 from glideinwms_bosco.site.crosscheck import check_together
 from glideinwms_bosco.site.load import load_site, load_sites
 from glideinwms_bosco.site.model import SiteDescription
+from glideinwms_bosco.webproxy.budget import Budget, ProxyLoad
 
 _ANYWHERE = Path("/known_hosts")
 """A path for configurations that are rendered only to see whether they can be."""
@@ -37,14 +39,21 @@ class Checked:
 
     Attributes:
         beside: the other sites of the host, as far as they could be read.
-        pilot_files: what the entry XML names, each once.
+        plans: what pilots of each site bring along, in the same order.
+        proxy_loads: of the web proxies that these sites name.
     """
 
     sites: tuple[SiteDescription, ...]
     warnings: tuple[Problem, ...]
     entry_xml: tuple[bytes, ...]
     beside: tuple[SiteDescription, ...] = ()
-    pilot_files: tuple[PilotFile, ...] = ()
+    plans: tuple[PilotPlan, ...] = ()
+    proxy_loads: tuple[ProxyLoad, ...] = ()
+
+    @property
+    def pilot_files(self) -> tuple[PilotFile, ...]:
+        """What the entry XML names, each once."""
+        return tuple({file.stored_name: file for plan in self.plans for file in plan.files}.values())
 
     def entries(self) -> frozenset[str]:
         """Names of all entries in site files."""
@@ -81,13 +90,16 @@ def checked_sites(
     problems += _ssh_problems(sites, others)
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(dict.fromkeys(problems)))
-    around = [surroundings(site, factory) for site in sites]
+    proxies = Budget() if factory is None else proxy_budget([*others, *sites], factory)
+    problems += [problem for problem in proxies.problems if problem.file in named]
+    around = [surroundings(site, factory, proxies.spread_of(site)) for site in sites]
     problems += [problem for _, found in around for problem in found]
     if any(problem.severity == "error" for problem in problems):
         raise SiteFileError(tuple(dict.fromkeys(problems)))
     xml = tuple(render_site(site, here) for site, (here, _) in zip(sites, around))
-    files = {file.stored_name: file for here, _ in around for file in here.plan.files}
-    return Checked(sites, tuple(problems), xml, tuple(others), tuple(files.values()))
+    plans = tuple(here.plan for here, _ in around)
+    loads = proxies.loads_of(site.short_name for site in sites)
+    return Checked(sites, tuple(problems), xml, tuple(others), plans, loads)
 
 
 def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactorySsh:
@@ -170,7 +182,8 @@ def _bundle_problems(site: SiteDescription, settings: Optional[Settings]) -> lis
         return list(problems)
     host_settings = settings.host_settings(site.batch.system) if settings is not None else ()
     try:
-        site_request(site, host_settings, files)
-    except BundleError as err:
-        return [Problem(site.file, site.line("batch.settings"), "batch.settings", err.message, err.hint)]
+        site_request(site, host_settings, files, job_wrapper(site, settings))
+    except (BundleError, EgressError, PilotError) as err:
+        field = "batch.settings" if isinstance(err, BundleError) else "network"
+        return [Problem(site.file, site.line(field), field, err.message, err.hint)]
     return []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from glideinwms_bosco import __version__
-from glideinwms_bosco.cli import bundle, entry, pilot, remote, site
+from glideinwms_bosco.cli import bundle, egress, entry, pilot, remote, site, siteconf, web_proxy
 from glideinwms_bosco.cli.frame import run_program
 
 
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gwms-bosco {__version__}")
     nouns = parser.add_subparsers(metavar="NOUN", required=True)
-    for module in (site, entry, pilot, bundle, remote):
+    for module in (site, entry, pilot, siteconf, web_proxy, egress, bundle, remote):
         module.add_commands(nouns)
     return parser
 

@@ -44,6 +44,7 @@ class Settings:
         scripts_dir: the pilot scripts; None: those that are installed with this program.
         overrides_dir: files laid over bundles, in a folder for each batch system.
         batch_settings: batch system -> keys of blah.config for all sites with it.
+        pool: collectors of the pools that pilots join, for what they report.
     """
 
     sites_dir: Path
@@ -54,6 +55,7 @@ class Settings:
     overrides_dir: Optional[Path] = None
     scripts_dir: Optional[Path] = None
     batch_settings: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    pool: tuple[str, ...] = ()
 
     def host_settings(self, batch_system: str) -> tuple[tuple[str, str], ...]:
         """Keys of blah.config that the host sets for a batch system."""
@@ -76,6 +78,19 @@ def _schema() -> Mapping[str, Any]:
                 "description": "Further keys of blah.config, by batch system.",
                 "additionalProperties": False,
                 "properties": dict.fromkeys(systems, site["batch"]["properties"]["settings"]),
+            },
+            "pool": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 8,
+                "uniqueItems": True,
+                "description": "Collectors of the pools that pilots join, `host` or `host:port`.",
+                "items": {
+                    "type": "string",
+                    "maxLength": 256,
+                    "pattern": "^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
+                    "examples": ["collector.example.org:9618"],
+                },
             },
         },
         "definitions": site_schema()["definitions"],
@@ -111,4 +126,5 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             # ssh, the schedd and the factory would each take it from another folder.
             raise SettingsError(f"{variable}={folders[name]} is not an absolute path", "write it from / on")
     batch_settings = {name: tuple(sorted(block.items())) for name, block in data.get("batch_settings", {}).items()}
-    return Settings(order=data.get("order", 50), htcondor=htcondor, batch_settings=batch_settings, **folders)
+    order, pool = data.get("order", 50), tuple(data.get("pool", ()))
+    return Settings(order=order, htcondor=htcondor, batch_settings=batch_settings, pool=pool, **folders)

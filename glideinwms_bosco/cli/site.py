@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.selection import select_sites, site_files
-from glideinwms_bosco.cli.settings import load_settings
+from glideinwms_bosco.cli.selection import find_site_file, select_sites, site_files
+from glideinwms_bosco.cli.settings import Settings, load_settings
+from glideinwms_bosco.cli.surroundings import proxy_budget
+from glideinwms_bosco.cli.web_proxies import print_loads, readable_sites
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError, UsageError
 from glideinwms_bosco.remote.hostkeys import scan_host_keys
 from glideinwms_bosco.site.fields import as_markdown, site_fields
 from glideinwms_bosco.site.model import DEFAULT_SSH_PORT
 from glideinwms_bosco.site.schema import site_schema
+from glideinwms_bosco.webproxy.budget import ProxyLoad
 
 MAX_PORT = 65535
 
@@ -63,8 +67,10 @@ def _check(args: argparse.Namespace) -> int:
     try:
         checked = select_sites(args.sites, settings, host_files=True)
         problems, status, entries = checked.warnings, EXIT_OK, sum(len(site.entries) for site in checked.sites)
+        loads = checked.proxy_loads
     except SiteFileError as err:
         problems, status, entries = err.problems, EXIT_REFUSED, 0
+        loads = _loads(args.sites, settings)
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
         output.print_json(
@@ -72,10 +78,13 @@ def _check(args: argparse.Namespace) -> int:
                 "ok": status == EXIT_OK,
                 "entries": entries,
                 "problems": [asdict(problem) for problem in problems],
+                "web_proxies": [load.as_json() for load in loads],
             }
         )
         return status
     output.print_problems(problems)
+    if loads:
+        print_loads(loads)
     warnings = output.counted(len(problems) - errors, "warning")
     files = output.counted(len(args.sites) or len(site_files(settings)), "site file")
     if status == EXIT_OK:
@@ -83,6 +92,14 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(f"refused: {output.counted(errors, 'error')}, {warnings} in {files}")
     return status
+
+
+def _loads(names: Sequence[str], settings: Settings) -> tuple[ProxyLoad, ...]:
+    """What the named sites, or all, ask of their web proxies, as far as files can be read: to show what is too much."""
+    paths = [find_site_file(name, settings) for name in names]
+    sites = readable_sites(settings, paths)[0]
+    files = {str(path) for path in paths}
+    return proxy_budget(sites, settings).loads_of(site.short_name for site in sites if not names or site.file in files)
 
 
 def _hostkeys(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from glideinwms_bosco.bundle.overrides import read_overrides
 from glideinwms_bosco.bundle.platform import SourcePlatform, read_platform
 from glideinwms_bosco.bundle.store import BundleStore
 from glideinwms_bosco.cli.fleet_bundles import SharedBundles
+from glideinwms_bosco.cli.job_wrapper import job_wrapper
 from glideinwms_bosco.cli.settings import Settings
 from glideinwms_bosco.errors import BundleError, SiteFileError, UsageError
 from glideinwms_bosco.remote.platform import Candidate, Choice, Machine, ask_machine, choose, libraries_of
@@ -69,6 +70,7 @@ class SiteBundles:
             PlatformError: no source runs on the machine.
             SiteFileError: a file that is laid over the bundle cannot be used.
             BundleError: a source or setting cannot be used.
+            PilotError: the job wrapper of a closed site cannot be packed.
         """
         request = self._request(site)
         choice = self._choice(site, request, machine, where)
@@ -126,5 +128,5 @@ class SiteBundles:
                 if problems:
                     raise SiteFileError(problems)
                 host_settings = self._settings.host_settings(site.batch.system)
-                self._requests[site.file] = site_request(site, host_settings, files)
+                self._requests[site.file] = site_request(site, host_settings, files, job_wrapper(site, self._settings))
             return self._requests[site.file]

@@ -20,6 +20,8 @@ from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from glideinwms_bosco.sshwire.handle import SUBMIT, HandleReference
 
 DEFAULT_FOLDER = Path("/etc/gwms-frontend/ssh")
+_FACTORY_HELP = "name of the factory, as `factory list` has it"
+_KEY_HELP = "name of the key, as `key list` has it"
 
 
 def add_commands(verbs: Any) -> None:
@@ -31,7 +33,7 @@ def add_commands(verbs: Any) -> None:
         "gwms-ssh-broker factory add osg-sdsc --relay gfactory-2.example.org:8620 --spki sha256:...",
     )  # fmt: skip
     add.add_argument("name", metavar="NAME", help="a name of your own for it")
-    add.add_argument("--relay", required=True, metavar="HOST:PORT")
+    add.add_argument("--relay", required=True, metavar="HOST:PORT", help="where its relay listens")
     add.add_argument("--spki", required=True, action="append", metavar="sha256:...", help="pin of its TLS key")
     add.add_argument(
         "--source-address", action="append", default=[], metavar="NETWORK", help="where its ssh comes from, for from="
@@ -40,18 +42,18 @@ def add_commands(verbs: Any) -> None:
     remove = add_verb(
         factory, "remove", _remove, "sign nothing more for a factory", "gwms-ssh-broker factory remove osg-sdsc"
     )
-    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("name", metavar="NAME", help=_FACTORY_HELP)
     pin = add_verb(
         factory, "pin", _pin, "change the pins of a relay, while its key is rotated",
         "gwms-ssh-broker factory pin osg-sdsc --add sha256:...",
     )  # fmt: skip
-    pin.add_argument("name", metavar="NAME")
-    pin.add_argument("--add", action="append", default=[], metavar="sha256:...")
-    pin.add_argument("--remove", action="append", default=[], metavar="sha256:...")
+    pin.add_argument("name", metavar="NAME", help=_FACTORY_HELP)
+    pin.add_argument("--add", action="append", default=[], metavar="sha256:...", help="pin to accept too")
+    pin.add_argument("--remove", action="append", default=[], metavar="sha256:...", help="pin to accept no more")
     for name, run, text in (("allow", _allow, "let a factory use a key"), ("forbid", _forbid, "take that back")):
         verb = add_verb(factory, name, run, text, f"gwms-ssh-broker factory {name} osg-sdsc juwels-cms")
-        verb.add_argument("name", metavar="FACTORY")
-        verb.add_argument("key", metavar="KEY")
+        verb.add_argument("name", metavar="FACTORY", help=_FACTORY_HELP)
+        verb.add_argument("key", metavar="KEY", help=_KEY_HELP)
     _add_learn(verbs)
     _add_stanza(verbs)
 
@@ -61,7 +63,7 @@ def _add_learn(verbs: Any) -> None:
         verbs, "learn", _learn, "show the keys of a host, and register those that you compared",
         "gwms-ssh-broker learn juwels.fz-juelich.de --key juwels-cms --accept SHA256:...", as_json=True,
     )  # fmt: skip
-    learn.add_argument("host", metavar="HOST[:PORT]")
+    learn.add_argument("host", metavar="HOST[:PORT]", help="login or jump host")
     learn.add_argument("--key", required=True, metavar="NAME", help="entry that logs in there")
     learn.add_argument("--accept", action="append", default=[], metavar="SHA256:...", help="fingerprint; repeat it")
 
@@ -71,10 +73,12 @@ def _add_stanza(verbs: Any) -> None:
         verbs, "stanza", _stanza, "print the credential element for frontend.xml",
         "gwms-ssh-broker stanza juwels-cms --frontend 3.11 --trust-domain juwels --write", as_json=True,
     )  # fmt: skip
-    stanza.add_argument("name", metavar="KEY")
+    stanza.add_argument("name", metavar="KEY", help=_KEY_HELP)
     stanza.add_argument("--frontend", choices=VERSIONS, required=True, help="version of glideinWMS at the frontend")
-    stanza.add_argument("--trust-domain", required=True, help="that of the factory's entries")
-    stanza.add_argument("--security-class", default="frontend")
+    stanza.add_argument("--trust-domain", required=True, metavar="DOMAIN", help="that of the factory's entries")
+    stanza.add_argument(
+        "--security-class", default="frontend", metavar="CLASS", help="that of the credential (default: %(default)s)"
+    )
     stanza.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="of the handle's files (%(default)s)")
     stanza.add_argument("--pilot-proxy", type=Path, metavar="FILE", help="3.10: a real proxy for the pilots")
     stanza.add_argument("--write", action="store_true", help="write the files that the element names")

@@ -25,6 +25,7 @@ from glideinwms_bosco.sshwire.keys import parse_authorized
 
 DEFAULT_RATE = Rate()
 _NAME = "NAME"
+_NAME_HELP = "name of the key, as `key list` has it"
 
 
 def add_commands(verbs: Any) -> None:
@@ -62,25 +63,26 @@ def add_commands(verbs: Any) -> None:
         key, "show", _show, "show a key, its handles and its authorized_keys line",
         "gwms-ssh-broker key show juwels-cms", as_json=True,
     )  # fmt: skip
-    show.add_argument("name", metavar=_NAME)
+    show.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     for name, run, text in (
         ("enable", _enable, "let a key sign again"),
         ("disable", _disable, "sign nothing more with a key; open sessions at the site live on"),
         ("remove", _remove, "take a key out of the policy; its file stays"),
         ("close", _close, "close the maintenance handle before its time"),
     ):
-        add_verb(key, name, run, text, f"gwms-ssh-broker key {name} juwels-cms").add_argument("name", metavar=_NAME)
+        verb = add_verb(key, name, run, text, f"gwms-ssh-broker key {name} juwels-cms")
+        verb.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     rotate = add_verb(
         key, "rotate", _rotate, "give an entry a new key, and so a new handle",
         "gwms-ssh-broker key rotate juwels-cms --file /etc/gwms-frontend/ssh/juwels-2 --keep-old-as juwels-old",
     )  # fmt: skip
-    rotate.add_argument("name", metavar=_NAME)
+    rotate.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     _add_source_options(rotate)
     rotate.add_argument("--keep-old-as", metavar=_NAME, help="entry that goes on with the old key for a while")
     opening = add_verb(
         key, "open", _open, "open the maintenance handle for a while", "gwms-ssh-broker key open juwels-cms --for 2h"
     )
-    opening.add_argument("name", metavar=_NAME)
+    opening.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     opening.add_argument("--for", dest="duration", required=True, metavar="TIME", help="30m, 2h, 1d; at most 7d")
 
 

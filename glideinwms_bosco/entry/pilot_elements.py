@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 from lxml import etree
 
+from glideinwms_bosco.errors import EntryError
 from glideinwms_bosco.pilot.plan import EXECUTABLE, UNTAR, WRAPPER, PilotFile, PilotPlan
 
 
@@ -15,7 +17,19 @@ def add_files(files: etree._Element, plan: PilotPlan, folder: Path) -> None:
 
     Args:
         folder: where they are stored on the factory.
+
+    Raises:
+        EntryError: the entry has a file of its own that gets the same name on the node.
     """
+    names = {file.node_name for file in plan.files}
+    for own in files.iterchildren("file"):
+        name = own.get("relfname") or posixpath.basename(own.get("absfname") or "")
+        if name in names:
+            message = (
+                f"{own.get('absfname')} gets the name {name} on the node, as one of the runtime block's files does"
+            )
+            # reconfig keeps one of the two. Source: glideinWMS 3.10 creation/lib/cWDictFile.py, add_from_file.
+            raise EntryError(message, "give it another name by relfname")
     for i, file in enumerate(plan.files):
         files.insert(i, _file(file, folder))
 

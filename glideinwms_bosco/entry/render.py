@@ -54,7 +54,7 @@ def render_site(site: SiteDescription, around: Surroundings = ALONE) -> bytes:
 
     Raises:
         BatchError: an entry asks for what its batch system cannot express.
-        EntryError: the XML, read back, does not mean what was rendered.
+        EntryError: the XML, read back, does not mean what was rendered, or two files get one name on the node.
     """
     root = etree.Element("glidein")
     source = Path(site.file).name or site.name

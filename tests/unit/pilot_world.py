@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
-SCRIPTS = ("cvmfs_setup", "cvmfs_check", "credentials_setup", "container_setup", "payload_setup", "payload_wrapper.sh")
+SCRIPTS = (
+    *("proxy_setup", "cvmfs_setup", "cvmfs_check", "siteconf_setup", "credentials_setup", "container_setup"),
+    *("payload_setup", "payload_wrapper.sh", "proxy_check"),
+    *("egress_setup", "egress_check", "egress_wrapper.sh", "job_wrapper"),
+)
 LIBRARY = "lib/config.sh"
 
 ALL = """\
