@@ -19,6 +19,7 @@ need mmdebstrap mmdebstrap
 need ip iproute2
 need pkill procps
 need openssl openssl
+need groff groff-base
 need patchelf patchelf
 need bats bats
 need checkbashisms devscripts
@@ -32,6 +33,15 @@ need danted dante-server
 need nft nftables
 need proxychains4 proxychains4
 need microsocks microsocks
+need rpmbuild rpm
+need rpmlint rpmlint
+need systemd-analyze systemd
+need logrotate logrotate
+# For the packages: Debian's own Python builds them and writes their manual pages.
+modules='setuptools packaging.requirements:packaging yaml lxml cryptography jsonschema elftools:pyelftools rich'
+for module in $modules; do
+    /usr/bin/python3 -c "import ${module%%:*}" 2>/dev/null || missing="$missing python3-${module##*:}"
+done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 [ -n "$missing" ] || exit 0
