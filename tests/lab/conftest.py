@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.lab.closed_site import ClosedSite, prepare_closed
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, prepare_factory
 from tests.lab.pilot_site import prepare
 from tests.lab.pilots import PilotEntry
+from tests.lab.settings import CLOSED_PROFILE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +33,17 @@ def lab() -> Iterator[Lab]:
     try:
         prepare_factory(made)
         yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="module")
+def closed() -> Iterator[ClosedSite]:
+    """A closed site in a lab of its own, taken down at the end of the module."""
+    made = Lab(f"gwmsclosed{os.getpid()}", CLOSED_PROFILE)
+    made.up()
+    try:
+        yield prepare_closed(made)
     finally:
         made.down()
 

@@ -52,6 +52,8 @@ ALLOW_ADVERTISE_MASTER=pilot@{domain} {user}@*
 ALLOW_ADMINISTRATOR={user}@*
 ALLOW_NEGOTIATOR={user}@*
 ALLOW_READ=*
+DELEGATE_JOB_GSI_CREDENTIALS=False
+RECONNECT_BACKOFF_CEILING=4
 NEGOTIATOR_INTERVAL=2
 NEGOTIATOR_CYCLE_DELAY=1
 NEGOTIATOR_MIN_INTERVAL=1
@@ -75,8 +77,11 @@ table ip lab_pool {{
 """
 
 
-def start(lab: Lab) -> None:
+def start(lab: Lab, way_out: bool = True) -> None:
     """Start the pool and open the workers' way to it.
+
+    Args:
+        way_out: False at a closed site, whose login node passes nothing on.
 
     Raises:
         LabError: it does not know its schedd in time; with the end of the master's log.
@@ -87,7 +92,8 @@ def start(lab: Lab) -> None:
     text = _CONFIG.format(home=HOME, address=address, domain=TRUST_DOMAIN, user=USER)
     host.write_file(CONFIG, text, f"{USER}:{USER}")
     host.run(["condor_master", "-pidfile", f"{HOME}/run/master.pid"], user=USER, env=ENV)
-    _open_way(lab)
+    if way_out:
+        _open_way(lab)
 
     def ready() -> bool:
         known = host.run(["condor_status", "-any", "-af", "MyType"], user=USER, env=ENV, check=False).stdout.split()

@@ -16,7 +16,7 @@ from typing import Optional
 from tests.lab import checkout, net, rootfs, services, state
 from tests.lab.host import Host
 from tests.lab.process import POLL_S
-from tests.lab.settings import BASE_HOSTS, EXTRA_HOSTS, HOSTS, LabError, Settings
+from tests.lab.settings import BASE_HOSTS, EXTRA_HOSTS, HOSTS, PROFILE_HOSTS, LabError, Settings
 from tests.lab.steps import Say, Steps, silent, together
 
 CLEAN_DEADLINE_S = 20.0
@@ -89,6 +89,9 @@ class Lab:
         with steps.step("hosts"):
             self._start_hosts(BASE_HOSTS)
         services.start_base(self._hosts, steps)
+        for extra in PROFILE_HOSTS.get(self.profile, ()):
+            began = self._ensure(steps, began, extra)
+        services.start_profile(self._hosts, self.profile, steps)
         state.write(self.settings.state_dir, dataclasses.replace(began, ready=True))
 
     def _provide_rootfs(self, before: state.LabState, names: Iterable[str]) -> state.LabState:
@@ -144,14 +147,16 @@ class Lab:
                 raise
         steps.total(f"host {extra} is up")
 
-    def _ensure(self, steps: Steps, found: state.LabState, extra: str) -> None:
+    def _ensure(self, steps: Steps, found: state.LabState, extra: str) -> state.LabState:
         with steps.step("root file system"):
             found = self._provide_rootfs(found, [extra])
         with steps.step("host"):
             net.attach(self.settings, [extra])
             self._start_hosts([extra])
         services.start_extra(self._hosts[extra], self._hosts["factory"], steps)
-        state.write(self.settings.state_dir, dataclasses.replace(found, extras=(*found.extras, extra)))
+        found = dataclasses.replace(found, extras=(*found.extras, extra))
+        state.write(self.settings.state_dir, found)
+        return found
 
     def _remove_extra(self, extra: str) -> None:
         self._hosts[extra].stop()

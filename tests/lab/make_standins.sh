@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Executed as root on a node with squashfs tools: make_standins.sh STANDINS FOLDER makes in FOLDER what stands for CVMFS.
+# Executed as root on a node with squashfs tools: make_standins.sh STANDINS FOLDER [SERVER] makes in FOLDER what stands for
+# CVMFS.
 #   repositories/  squashfs images, one for each repository
-#   cvmfsexec/     a distribution whose client mounts these images, which it brings along; the client runs on nodes of
+#   cvmfsexec/     a distribution whose client mounts these images, which it brings along, or with SERVER, a URL, fetches
+#                  from there at the mount through its web proxy; the client runs on nodes of
 #                  another age, as a real distribution's does on the systems it was made for
 #   parrot/        parrot_run, which shows the repositories by path mapping, and what it finds
 set -eu
-standins=$1 folder=$2
+standins=$1 folder=$2 server=${3-}
 mkdir -p "$folder"
 cd "$folder"
 
@@ -24,8 +26,12 @@ usr=cvmfsexec/dist/usr
 mkdir -p "$usr/bin" "$usr/lib" "$usr/client" cvmfsexec/dist/etc/cvmfs/{default.d,domain.d,config.d}
 cp "$standins"/standin_cvmfsexec/* cvmfsexec/
 cp "$standins/standin_cvmfs2" "$usr/bin/"
-cp -r repositories "$usr/repositories"
-: >cvmfsexec/dist/etc/cvmfs/default.conf
+if [ -n "$server" ]; then
+    echo "STANDIN_SERVER=$server" >cvmfsexec/dist/etc/cvmfs/default.conf
+else
+    cp -r repositories "$usr/repositories"
+    : >cvmfsexec/dist/etc/cvmfs/default.conf
+fi
 # No final newline: the real scripts would lose what is appended.
 printf 'CVMFS_HTTP_PROXY=DIRECT' >cvmfsexec/dist/etc/cvmfs/default.local
 ldd /usr/bin/squashfuse | grep -o '/[^ )]*' | while read -r library; do cp -L "$library" "$usr/client/"; done

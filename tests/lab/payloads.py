@@ -15,6 +15,7 @@ from tests.lab.process import wait_for
 DONE_DEADLINE_S = 60.0
 _SUBMIT = """\
 universe = vanilla
+initialdir = {folder}
 executable = {folder}/payload.sh
 transfer_input_files = {folder}/input
 should_transfer_files = YES
@@ -51,9 +52,17 @@ class Payload:
         """Its standard output, once it is back."""
         return self._text("out")
 
+    def file(self, name: str) -> str:
+        """A file that it has sent back."""
+        return self._text(name)
+
     def stderr(self) -> str:
         """Its standard error, once it is back."""
         return self._text("err")
+
+    def log(self) -> str:
+        """The log of its events."""
+        return self._text("log")
 
     def events(self, number: str) -> int:
         """How many events of a kind stand in its log: 001 runs, 004 evicted, 005 ended, 012 held."""
@@ -63,13 +72,13 @@ class Payload:
         """Wait until it runs."""
         wait_for("payload runs", lambda: self.events("001") > 0, DONE_DEADLINE_S, lambda: self._text("log"))
 
-    def await_event(self, number: str) -> None:
+    def await_event(self, number: str, deadline_s: float = DONE_DEADLINE_S) -> None:
         """Wait for an event of its log."""
-        wait_for(f"event {number}", lambda: self.events(number) > 0, DONE_DEADLINE_S, lambda: self._text("log"))
+        wait_for(f"event {number}", lambda: self.events(number) > 0, deadline_s, self.log)
 
-    def exit_code(self) -> int:
+    def exit_code(self, deadline_s: float = DONE_DEADLINE_S) -> int:
         """Wait until it has ended and return its exit code; a signal that ended it counts negative."""
-        self.await_event("005")
+        self.await_event("005", deadline_s)
         wait_for("payload left the queue", lambda: not self._pool("condor_q", self.cluster, "-af", "ClusterId"), 20.0)
         fields = ("ExitCode", "ExitBySignal", "ExitSignal")
         text = self._pool("condor_history", self.cluster, "-json", "-attributes", ",".join(fields), "-limit", "1")

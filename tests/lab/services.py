@@ -10,7 +10,7 @@ from typing import Callable
 
 from tests.lab import condor_pool, factory, firewall, gridengine, slurm, sshd
 from tests.lab.host import Host
-from tests.lab.settings import WORKERS
+from tests.lab.settings import CLOSED_PROFILE, LOGIN_NODES, WORKERS
 from tests.lab.steps import Steps, together
 
 NODE_FAULTS = Path(__file__).with_name("node_faults.sh")
@@ -25,11 +25,13 @@ DAEMONS: dict[str, tuple[str, ...]] = {
     "login-sge": (*gridengine.PID_FILES, sshd.PID_FILE),
     "login-old": (sshd.PID_FILE,),
     "login-oldest": (sshd.PID_FILE,),
+    "login2": (_MUNGED, sshd.PID_FILE),
 }
 # extra host -> what runs there beside sshd
 _BATCH_SYSTEMS: dict[str, Callable[[Host], None]] = {
     "login-condor": condor_pool.start,
     "login-sge": gridengine.start,
+    "login2": slurm.start_client,
 }
 
 
@@ -60,6 +62,18 @@ def start_base(hosts: Mapping[str, Host], steps: Steps) -> None:
         slurm.wait_ready(hosts["login"])
     with steps.step("HTCondor ready"):
         factory.wait_ready(hosts["factory"])
+
+
+def start_profile(hosts: Mapping[str, Host], profile: str, steps: Steps) -> None:
+    """Do what a profile has beside its hosts: close the site.
+
+    Raises:
+        LabError: a step failed.
+    """
+    if profile == CLOSED_PROFILE:
+        with steps.step("firewall of the site"):
+            together(partial(firewall.close_login, hosts[name]) for name in LOGIN_NODES)
+            together(partial(firewall.close_worker, hosts[name]) for name in WORKERS)
 
 
 def start_extra(host: Host, factory_host: Host, steps: Steps) -> None:

@@ -6,6 +6,7 @@ Nothing here touches the machine; the other modules read these tables.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
@@ -103,10 +104,18 @@ APPTAINER_RECIPE = Recipe(
     apt_options=_IGNORE_RELEASE_DATE,
     unstable=("apptainer", "containernetworking-plugins"),
 )
+# A site whose workers reach only the login nodes. The workers have what pilots mount and run containers with.
+CLOSED_PROFILE = "closed"
+_CLOSED = (*_FULL, "fuse3", "squashfuse", "squashfs-tools", "busybox", "curl", "openssl", "microsocks")
 PROFILES: dict[str, Recipe] = {
     "trixie": Recipe("trixie", "trixie", _FULL, without=("condor",)),
     "next": Recipe("next", "forky", _FULL, apt_options=_IGNORE_RELEASE_DATE, without=("condor",)),
+    CLOSED_PROFILE: dataclasses.replace(
+        APPTAINER_RECIPE, kind="closed", packages=tuple(dict.fromkeys(_CLOSED)), without=("condor",)
+    ),
 }
+# profile -> extra hosts that come up with it
+PROFILE_HOSTS: dict[str, tuple[str, ...]] = {CLOSED_PROFILE: ("login2", "egress")}
 
 OUTER = "br-out"
 CLUSTER = "br-hpc"
@@ -193,6 +202,15 @@ EXTRA_HOSTS: dict[str, HostSpec] = {
     "login-oldest": HostSpec(
         (Link("eth0", OUTER, "10.77.0.24"),), recipe=OLDEST_RECIPE, accounts=("pilot",), old_sshd=True
     ),
+    # A second login node of the same cluster.
+    "login2": HostSpec(
+        (Link("eth0", OUTER, "10.77.0.25"), Link("eth1", CLUSTER, "10.77.1.2")),
+        has_htcondor=False,
+        shared=True,
+        accounts=("pilot",),
+    ),
+    # The home institute's way in for closed sites: two addresses, as port 443 serves socks and ssh.
+    "egress": HostSpec((Link("eth0", OUTER, "10.77.0.50"), Link("eth1", OUTER, "10.77.0.51")), has_htcondor=False),
     "node-apptainer": _node(21, APPTAINER_RECIPE),
     "node-plain": _node(22),
     **{name: _node(i, **how) for i, (name, how) in enumerate(_NODE_VARIANTS.items(), _FIRST_VARIANT)},
@@ -201,7 +219,13 @@ EXTRA_HOSTS: dict[str, HostSpec] = {
 }
 HOSTS = {**BASE_HOSTS, **EXTRA_HOSTS}
 WORKERS = ("worker1", "worker2")
-ALIASES = {"10.77.1.1": ("login-int", "slurmctl")}
+LOGIN_NODES = ("login", "login2")
+"""Of the cluster; the second is an extra host."""
+ALIASES = {
+    "10.77.1.1": ("login-int", "slurmctl"),
+    "10.77.1.2": ("login2-int",),
+    "10.77.0.51": ("egress-ssh",),
+}
 KEYS = ("pilot", "pilot2")
 
 

@@ -12,6 +12,9 @@ NODE_PID_FILE = "/run/slurmd.pid"
 READY_DEADLINE_S = 30.0
 CPUS_PER_WORKER = 64  # more than the machine has: SlurmdParameters=config_overrides
 MEMORY_MB = 20000
+CONTROLLER_PORT = 6817
+SRUN_PORTS = "60001-60100"
+"""Where srun and salloc listen on the login node."""
 
 # linuxproc, no task plugin, no cgroup: there is no systemd and no delegated cgroup here.
 _CONF = """\
@@ -39,6 +42,7 @@ MpiDefault=none
 SwitchType=switch/none
 UsePAM=0
 MinJobAge=60
+SrunPortRange={srun_ports}
 """
 _PARTITION = "PartitionName=batch Nodes={nodes} Default=YES MaxTime=24:00:00 OverSubscribe=NO State=UP\n"
 _MUNGED = (
@@ -52,7 +56,7 @@ def _config() -> str:
         f" RealMemory={MEMORY_MB} State=UNKNOWN\n"
         for name in WORKERS
     )
-    return _CONF + nodes + _PARTITION.format(nodes=",".join(WORKERS))
+    return _CONF.format(srun_ports=SRUN_PORTS) + nodes + _PARTITION.format(nodes=",".join(WORKERS))
 
 
 def _configure(host: Host) -> None:
@@ -65,6 +69,11 @@ def start_controller(login: Host) -> None:
     """Start munged and slurmctld."""
     _configure(login)
     login.sh("slurmctld")
+
+
+def start_client(login: Host) -> None:
+    """Start munged: users of another login node submit from it."""
+    _configure(login)
 
 
 def start_node(worker: Host) -> None:

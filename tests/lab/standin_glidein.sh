@@ -5,10 +5,11 @@
 # joins the pool. What it leaves out: the download with its signatures, the frontend's files, naps after a failure.
 # It passes the signal on that it gets; the real one sends QUIT to condor_master whatever it got.
 #   standin_glidein.sh ARCHIVE TOKEN HTCONDOR NAME LIFE_S IDLE_S [FOLDER]
-# ARCHIVE is made by standin_factory.py; HTCONDOR a folder; FOLDER where the pilot makes its own, else the current one.
+# ARCHIVE is made by standin_factory.py, a file or a URL; HTCONDOR a folder, or a URL, unpacked in the pilot's own; FOLDER where the pilot makes its own, else the current one.
 
-archive=$(readlink -f "$1") token=$(readlink -f "$2") htcondor=$3 name=$4 life=$5 idle=$6 start_dir=$PWD
+archive=$1 token=$(readlink -f "$2") htcondor=$3 name=$4 life=$5 idle=$6 start_dir=$PWD
 die_at=$(($(date +%s) + life))
+[ "${archive#http://}" != "$archive" ] || archive=$(readlink -f "$archive")
 
 fail() {
     echo "standin_glidein: $1" >&2
@@ -29,6 +30,23 @@ cleanup() {
 
 config() {
     printf '%s\n' "$*" >>glidein_config
+}
+
+# As glidein_startup.sh does, before any script. What a closed site needs for it is the business of the job wrapper.
+download() {
+    case $archive in
+        http://*)
+            curl -fsS --max-time 60 -o entry.tar.gz "$archive" || fail "cannot get $archive"
+            archive=$glide/entry.tar.gz
+            ;;
+    esac
+    case $htcondor in
+        http://*)
+            mkdir condor
+            curl -fsS --max-time 60 "$htcondor" | tar -C condor -xzf - || fail "cannot get $htcondor"
+            htcondor=$glide/condor
+            ;;
+    esac
 }
 
 # What scripts find: Source: glideinWMS glidein_startup.sh, contract of validation scripts.
@@ -53,9 +71,11 @@ prepare() {
     config GLIDEIN_CONDOR_TOKEN "$glide/tokens.d/pool"
     config GLIDEIN_Lab_Pilot "$name"
     cat entry/attrs.lst >>glidein_config
-    # The first two stand in glideinWMS's own list (creation/web_base/condor_vars.lst).
+    # All but the last stand in glideinWMS's own list (creation/web_base/condor_vars.lst).
     printf '%s\n' 'GLIDEIN_Entry_Start C True + N Y -' 'GLIDEIN_WRAPPER_EXEC S - + N N -' \
-        'GLIDEIN_Lab_Pilot S - + Y Y -' >condor_vars.lst
+        'UPDATE_COLLECTOR_WITH_TCP C True + N N -' 'WANT_UDP_COMMAND_SOCKET C False + N N -' \
+        'USE_SHARED_PORT C False + N N -' 'GLIDEIN_Lab_Pilot S - + Y Y -' >condor_vars.lst
+    cat entry/vars.lst >>condor_vars.lst
 }
 
 # One line of files.lst: NAME KIND PERIOD_S FOLDER ATTRIBUTE.
@@ -110,7 +130,9 @@ variables() {
         [ "$publish" != Y ] || attributes=$attributes,$condor
         case $user in
             -) ;;
-            *) environment="$environment '$var=$value'" ;;
+            +) environment="$environment '$var=$value'" ;;
+            @) environment="$environment '$condor=$value'" ;;
+            *) environment="$environment '$user=$value'" ;;
         esac
         eval "$var='$value'"
     done <condor_vars.lst >>condor_config
@@ -157,10 +179,10 @@ ALLOW_ADMINISTRATOR=$(id -un)@* condor_pool@*
 DAEMON_LIST=MASTER,STARTD
 MASTER_NAME=glidein_$name
 STARTD_NAME=glidein_$name
-USE_SHARED_PORT=False
 USE_PROCD=False
 ENABLE_URL_TRANSFERS=False
 UPDATE_INTERVAL=3
+CCB_RECONNECT_TIME=3
 MACHINE_RESOURCE_GPUS=0
 NUM_CPUS=${GLIDEIN_CPUS:-2}
 MEMORY=1000
@@ -214,6 +236,7 @@ if ! glide=$(mktemp -d "$(readlink -f "${7:-.}")/glide_XXXXXX") || ! cd "$glide"
     exit 1
 fi
 attributes='' environment='' master='' died=''
+download
 prepare
 while read -r line; do
     # shellcheck disable=SC2086 # words

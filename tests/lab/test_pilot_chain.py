@@ -7,31 +7,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.lab import global_pool, payloads
+from tests.lab import payloads
+from tests.lab.factory_pilots import local_words, prepare_jobs, submit_pilot
 from tests.lab.lab import Lab
-from tests.lab.operator import USER, add_site, gwms_bosco, key_of
+from tests.lab.operator import add_site, gwms_bosco, key_of
 from tests.lab.pilot_site import GREETING, HELLO, site_file
-from tests.lab.pilots import ARCHIVES, GLIDEIN, SCRATCH, Pilot, PilotEntry, glidein_args
+from tests.lab.pilots import SCRATCH, PilotEntry
 from tests.lab.settings import WORKERS
 from tests.lab.waiting import await_true
 
 Entries = Mapping[str, PilotEntry]
-JOBS = f"/home/{USER}/pilots"
-_SUBMIT = """\
-universe = grid
-grid_resource = {gridtype} --rgahp-key {key} --rgahp-nopass --rgahp-glite ~/{bosco_dir}/glite {gatekeeper}
-executable = {glidein}
-arguments = {arguments}
-transfer_input_files = {archive},{token}
-should_transfer_files = YES
-when_to_transfer_output = ON_EXIT
-output = {name}.out
-error = {name}.err
-log = {name}.log
-notification = never
-{attributes}
-queue
-"""
 # Its trap reads /cvmfs once more, when the batch system has told everything in the job to end.
 TRAPPING = (
     f'trap "sleep 1; cat {HELLO} >>/shared/pilot/{{0}}; exit 42" TERM; '
@@ -45,33 +30,8 @@ def entry(lab: Lab, entries: Entries) -> PilotEntry:
     add_site(lab, *site_file(lab, "all"))
     gwms_bosco(lab, "remote", "ssh-config")
     gwms_bosco(lab, "remote", "deploy", "pilot-all", "--key", key_of("pilot"))
-    lab.run("factory", ["mkdir", "-p", JOBS], user=USER)
-    lab.write_file("factory", f"{JOBS}/token", global_pool.token(lab), f"{USER}:{USER}", 0o600)
+    prepare_jobs(lab)
     return entries["all"]
-
-
-def submit(lab: Lab, entry: PilotEntry, name: str, idle_s: int) -> tuple[Pilot, str]:
-    """Submit a pilot as the factory does; the job's number too."""
-    archive = entry.archive.rpartition("/")[2]
-    arguments = [archive, "token", *glidein_args(entry, name, idle_s=idle_s)[2:], SCRATCH]
-    attributes = [f"{key} = {value}" for key, value in entry.submission["submit_attrs"].items()]
-    text = _SUBMIT.format(
-        **{key: entry.submission[key] for key in ("gridtype", "bosco_dir", "gatekeeper")},
-        key=key_of("pilot"),
-        glidein=GLIDEIN,
-        arguments=" ".join(arguments),
-        archive=f"{ARCHIVES}/{archive}",
-        token=f"{JOBS}/token",
-        name=name,
-        attributes="\n".join(attributes),
-    )
-    lab.write_file("factory", f"{JOBS}/{name}.sub", text, USER)
-    argv = ["sh", "-c", 'cd "$1" && condor_submit -terse "$2"', "sh", JOBS, f"{name}.sub"]
-    return Pilot(lab, name), lab.run("factory", argv, user=USER).stdout.partition(".")[0]
-
-
-def job_log(lab: Lab, name: str) -> str:
-    return lab.run("factory", ["cat", f"{JOBS}/{name}.log"], check=False).stdout
 
 
 def left_on_workers(lab: Lab) -> str:
@@ -81,7 +41,7 @@ def left_on_workers(lab: Lab) -> str:
 
 
 def test_payload_runs_in_a_pilot_that_the_factory_submitted(lab: Lab, entry: PilotEntry) -> None:
-    pilot, _ = submit(lab, entry, "chain", idle_s=4)
+    pilot = submit_pilot(lab, entry, "chain", [*local_words(entry, "chain", idle_s=4), SCRATCH])
     payload = payloads.submit(lab, pilot, f"cat {HELLO} && cat && exit 42")
     pilot.await_joined()
     ad = pilot.ad("Machine", "HAS_CVMFS", "GWMS_BOSCO_CVMFS") or {}
@@ -90,8 +50,8 @@ def test_payload_runs_in_a_pilot_that_the_factory_submitted(lab: Lab, entry: Pil
     assert payload.exit_code() == 42, payload.stderr()
     assert payload.stdout() == f"{GREETING}input\n"
     # It ends when idle, and what it has printed comes back.
-    await_true(lambda: "Normal termination (return value 0)" in job_log(lab, "chain"), "pilot's job ended", 60.0)
-    output = lab.read_file("factory", f"{JOBS}/chain.out")
+    await_true(lambda: "Normal termination (return value 0)" in pilot.log(), "pilot's job ended", 60.0)
+    output = pilot.output()
     assert "=== cvmfs_setup: 0" in output
     assert '<metric name="mode"' in output
     await_true(lambda: left_on_workers(lab) == "", "nothing is left on the workers", 10.0)
@@ -99,12 +59,12 @@ def test_payload_runs_in_a_pilot_that_the_factory_submitted(lab: Lab, entry: Pil
 
 def test_removed_pilot_lets_its_payload_end_with_cvmfs_in_place(lab: Lab, entry: PilotEntry) -> None:
     """Slurm sends TERM to everything in the job, also to what holds the mounts."""
-    pilot, job = submit(lab, entry, "removed", idle_s=60)
+    pilot = submit_pilot(lab, entry, "removed", [*local_words(entry, "removed", idle_s=60), SCRATCH])
     payload = payloads.submit(lab, pilot, TRAPPING.format(pilot.name))
     pilot.await_joined()
     said = f"/shared/pilot/{pilot.name}"
     await_true(lambda: "ready" in lab.run("login", ["cat", said], check=False).stdout, "payload runs", 30.0)
-    lab.run("factory", ["condor_rm", job], user=USER)
+    pilot.remove()
     await_true(lambda: left_on_workers(lab) == "", "nothing is left on the workers", 60.0)
     payload.remove()
     assert lab.read_file("login", said) == f"ready\n{GREETING}"

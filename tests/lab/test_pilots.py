@@ -105,7 +105,7 @@ def test_pilot_after_a_killed_one_cleans_up_and_works(
     killed = start_pilot(lab, MAKER, entries[entry], f"killed-{entry}")
     killed.await_joined()
     # All but the client, as where a batch system follows the process group and the client has left it.
-    lab.run(MAKER, ["pkill", "-KILL", "-u", "pilot", "condor|bash|sh"])
+    lab.run(MAKER, ["pkill", "-KILL", "-u", "pilot", "condor|bash|sh|cvmfs-holder"])
     next_one = start_pilot(lab, MAKER, entries[entry], f"after-{entry}")
     payload = payloads.submit(lab, next_one, READ)
     begin(ending, next_one)
