@@ -120,11 +120,13 @@ def _write(path: Path, content: bytes, force: bool) -> str:
 
 
 def _show(args: argparse.Namespace) -> int:
-    tree = read_source(args.source).tree
+    source = read_source(args.source)
     if args.json:
-        output.print_json(siteconf_view.as_json(tree))
-    else:
-        siteconf_view.print_tree(tree)
+        output.print_json({**siteconf_view.as_json(source.tree), "pilot_proxies": source.pilot_proxies})
+        return EXIT_OK
+    siteconf_view.print_tree(source.tree)
+    if source.pilot_proxies and source.tree.siteconf.config.frontier is not None:
+        print("proxies that pilots find come before these, and their backups before the backup proxies")
     return EXIT_OK
 
 

@@ -46,7 +46,9 @@ def readable_sites(settings: Settings, named: Iterable[Path] = ()) -> tuple[list
         try:
             sites.append(load_site(path)[0])
         except SiteFileError as err:
-            notes.append(f"not counted: {err.problems[0]}")
+            # A file that is refused may have warnings before its first error.
+            worst = next((problem for problem in err.problems if problem.severity == "error"), err.problems[0])
+            notes.append(f"not counted: {worst}")
     return sites, tuple(notes)
 
 

@@ -148,7 +148,8 @@ def _runtime_script_names(site: SiteDescription, runtime: Runtime) -> Iterator[t
     if runtime.cvmfs is not None or contained:
         # It also keeps jobs that ask for CVMFS away from a pilot that has none.
         yield "payload_setup", EXECUTABLE, 0
-    if (runtime.cvmfs is not None and runtime.payload_cvmfs != "never") or contained:
+    if (runtime.cvmfs is not None and runtime.payload_cvmfs != "never") or contained or runtime.siteconf is not None:
+        # It also hands SITECONFIG_PATH to a frontend's containers that start with an emptied environment.
         yield "payload_wrapper.sh", WRAPPER, 0
     if runtime.web_proxies is not None:
         yield "proxy_check", EXECUTABLE, PROXY_CHECK_PERIOD_S

@@ -80,11 +80,19 @@ def _conditions(block: SiteconfBlock, runtime: Runtime) -> Iterator[_Found]:
     if frontier.proxies:
         message = "are asked by every payload, whatever their budget says"
         yield _Found("frontier.proxies", message, "name them under runtime.web_proxies instead", "warning")
-    if runtime.web_proxies is not None or frontier.proxies or frontier.proxy_configs or frontier.failover_to_server:
+    if frontier.proxies or frontier.proxy_configs or frontier.failover_to_server:
         return
+    if runtime.web_proxies is not None:
+        if runtime.web_proxies.direct and not frontier.backup_proxies:
+            message = "payloads of a pilot that goes direct get no conditions: no proxy is left, no server allowed"
+            yield _Found("frontier", message, "name backup_proxies, or set failover_to_server: true", "warning")
+        return
+    hint = "add runtime.web_proxies"
+    if runtime.cvmfs is not None and runtime.cvmfs.proxy not in (None, "DIRECT"):
+        hint = "name the proxy of runtime.cvmfs.proxy under runtime.web_proxies instead, which serves both"
     if not frontier.backup_proxies:
         message = "there is no proxy to ask, and servers may not be asked: payloads get no conditions"
-        yield _Found("frontier", message, "add runtime.web_proxies")
+        yield _Found("frontier", message, hint)
     else:
         message = "only backup proxies are asked for conditions; they are shared by all sites"
-        yield _Found("frontier", message, "add runtime.web_proxies", "warning")
+        yield _Found("frontier", message, hint, "warning")

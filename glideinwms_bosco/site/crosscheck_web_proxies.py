@@ -5,11 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from glideinwms_bosco.errors import Problem, SiteError
+from glideinwms_bosco.json_file import dotted
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.web_proxies import WebProxies
+from glideinwms_bosco.site.web_proxies import WebProxies, normalised_url
+from glideinwms_bosco.site.yaml_source import YamlSource
 
 Finding = tuple[str, str, str, str]
 """Field below `runtime`, message, hint, severity."""
+
+
+def web_proxy_problems(source: YamlSource) -> list[Problem]:
+    """Find URLs with brackets that hold no IPv6 address, which a pattern cannot tell; the schema is content already."""
+    problems = []
+    block = source.data.get("runtime", {}).get("web_proxies", {})
+    for name in ("proxies", "backup"):
+        for i, item in enumerate(block.get(name, ())):
+            where = ("runtime", "web_proxies", name, i, "url")
+            try:
+                normalised_url(item["url"])
+            except SiteError as err:
+                problems.append(Problem(source.file, source.line(where), dotted(where), err.message, err.hint))
+    return problems
 
 
 def web_proxy_findings(site: SiteDescription) -> Iterator[Finding]:

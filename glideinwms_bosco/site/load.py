@@ -14,6 +14,7 @@ from glideinwms_bosco.site.crosscheck_network import check_network
 from glideinwms_bosco.site.crosscheck_raw import check_raw
 from glideinwms_bosco.site.crosscheck_runtime import check_runtime
 from glideinwms_bosco.site.crosscheck_siteconf import check_siteconf
+from glideinwms_bosco.site.crosscheck_web_proxies import web_proxy_problems
 from glideinwms_bosco.site.model import (
     DEFAULT_SSH_PORT,
     DEFAULT_WALLTIME_MARGIN_S,
@@ -82,7 +83,7 @@ def describe_site(path: Path) -> SiteDescription:
     """
     source = YamlSource(path, _is_script)
     problems = schema_problems(source) + _login_problems(source) + _walltime_problems(source)
-    problems = problems or _htcondor_problems(source)
+    problems = problems or _htcondor_problems(source) + web_proxy_problems(source)
     if problems:
         raise SiteFileError(tuple(problems))
     return _site(source)

@@ -24,7 +24,7 @@ MAX_VALUE_CHARS = 4096
 """Of one attribute; the pilot scripts take no more. The longest that the schema allows, 24 repositories, has 3095."""
 
 # No quote, blank, `$`, `&`, `<`: a value is the same text in XML, a shell, condor_config and a ClassAd string.
-_NODE_SAFE = re.compile(r"[A-Za-z0-9_./:,;|@=-]*")
+_NODE_SAFE = re.compile(r"[][A-Za-z0-9_./:,;|@=-]*")
 
 
 def check_node_value(what: str, value: Optional[str]) -> None:

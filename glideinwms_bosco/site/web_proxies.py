@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,20 +26,30 @@ NOT_TESTED = "none"
 """In place of a test's URL."""
 MAX_PORT = 65535
 
-_URL = re.compile(r"http://([A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)\.?:([0-9]{1,5})/?")
+_URL = re.compile(
+    r"http://(?:([A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)\.?|\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]):([0-9]{1,5})/?"
+)
 
 
 def normalised_url(url: str) -> str:
     """One spelling for one proxy: `http://HOST:PORT`, the host in lower case, without a last dot or slash.
 
+    A numeric IPv6 address is in brackets, with as few digits as it can have.
+
     Raises:
         SiteError: it is no URL of a proxy.
     """
     found = _URL.fullmatch(url)
-    port = int(found[2]) if found else 0
+    port = int(found[3]) if found else 0
     if found is None or not 1 <= port <= MAX_PORT:
         raise SiteError(f"{url[:80]!r} is no URL of a web proxy", "http://HOST:PORT")
-    return f"http://{found[1].lower()}:{port}"
+    if found[1] is not None:
+        return f"http://{found[1].lower()}:{port}"
+    try:
+        return f"http://[{ipaddress.IPv6Address(found[2]).compressed}]:{port}"
+    except ValueError:
+        message = f"{url[:80]!r} has no IPv6 address in its brackets"
+        raise SiteError(message, "such as http://[2001:db8::1]:3128") from None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ WMCore's, and is checked there.
 
 from __future__ import annotations
 
-import os
 import re
 
 from glideinwms_bosco.siteconf.model import LOCAL_NAME
@@ -23,10 +22,9 @@ def check_validation(scope: Scope) -> None:
     site = scope.config.site
     if site and not _SITE.fullmatch(site):
         scope.found(70, scope.line("site"), f"site {shown(site)}")
-    if site:
-        folder = os.path.realpath(f"{scope.tree.path}{'/..' if scope.config.subsite else ''}").rpartition("/")[2]
-        if folder not in (site, LOCAL_NAME):
-            scope.found(71, scope.line("site"), f"site {shown(site)} lies in a folder named {shown(folder)}")
+    folder = scope.tree.site_folder
+    if site and folder not in (site, LOCAL_NAME):
+        scope.found(71, scope.line("site"), f"site {shown(site)} lies in a folder named {shown(folder)}")
     for name, file in scope.tree.storage_files.items():
         for item in scope.tree.siteconf.storage_of(name) or ():
             if item.type not in TYPES:

@@ -61,6 +61,7 @@ class Tree:
         absent: name of a site -> code and sentence of what is wrong with its storage.json; code 0: it is there, and
             `findings` say why it cannot be read.
         catalog_file: PhEDEx/storage.xml.
+        site_folder: name of the folder that is the site's, links resolved.
         findings: of reading.
     """
 
@@ -71,6 +72,7 @@ class Tree:
     storage_files: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     catalog_file: str = ""
+    site_folder: str = ""
     findings: tuple[Finding, ...] = ()
 
     def storage_site(self, reference: Reference) -> str:
@@ -131,6 +133,7 @@ class _Reader:
             self._storage_files,
             self._absent,
             str(catalog_path),
+            Path(os.path.realpath(f"{self._path}{up}")).name,
             tuple(self._findings),
         )
 

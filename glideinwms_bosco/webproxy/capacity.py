@@ -17,8 +17,8 @@ from glideinwms_bosco.site.web_proxies import Capacity
 SETUP_REQUESTS = 12
 """What the set-up of one pilot asks a proxy for: the tests of proxy_setup, and CVMFS until its repositories are there.
 
-Source: 2 by proxy_setup, counted in a squid's access log by tests/lab/test_web_proxies.py; 10 by the CVMFS client are an
-estimate: manifest, whitelist, certificate, root catalogue and the servers' order, for two repositories.
+Source: 2 by proxy_setup, counted in a squid's access log by tests/lab/test_web_proxies.py; 10 by the CVMFS client are
+an estimate: manifest, whitelist, certificate, root catalogue and the servers' order, for two repositories.
 """
 MAX_SPREAD_S = 600
 """A pilot that waits longer wastes more than it saves (s)."""

@@ -28,8 +28,9 @@ ENTRY, NAME = "GLIDEIN_Entry_Name", "Name"
 PROXY, STATE = "GLIDEIN_PS_GWMS_BOSCO_WEB_PROXY", "GLIDEIN_PS_GWMS_BOSCO_WEB_PROXY_STATE"
 LATENCY, ERRORS = "GLIDEIN_PS_GWMS_BOSCO_WEB_PROXY_LATENCY_MS", "GLIDEIN_PS_GWMS_BOSCO_WEB_PROXY_ERRORS"
 FIRST_PROXY, FIRST_LATENCY = "GWMS_BOSCO_WEB_PROXY", "GWMS_BOSCO_WEB_PROXY_LATENCY_MS"
+FIRST_SOURCE = "GWMS_BOSCO_WEB_PROXY_SOURCE"
 """What proxy_setup found; it counts until proxy_check has run for the first time."""
-ATTRIBUTES = (NAME, ENTRY, PROXY, STATE, LATENCY, ERRORS, FIRST_PROXY, FIRST_LATENCY)
+ATTRIBUTES = (NAME, ENTRY, PROXY, STATE, LATENCY, ERRORS, FIRST_PROXY, FIRST_LATENCY, FIRST_SOURCE)
 """Of a machine ad."""
 CONSTRAINT = f'{FIRST_PROXY} =!= undefined && SlotType =!= "Dynamic"'
 
@@ -123,7 +124,9 @@ def _report(ad: Mapping[str, Any]) -> Optional[Report]:
     if not isinstance(entry, str) or not _WORD.fullmatch(entry):
         return None
     given = ad.get(PROXY if checked else FIRST_PROXY)
-    state = ad.get(STATE, MAIN if not checked else None)
+    source = ad.get(FIRST_SOURCE)
+    # Where the choice is no first one, its source has the name of the state.
+    state = ad.get(STATE) if checked else source if source in STATES else MAIN
     if state not in STATES or not isinstance(given, str):
         return None
     try:

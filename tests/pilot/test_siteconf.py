@@ -170,7 +170,7 @@ def test_what_the_factory_renders_is_read_back(
     pilot = make_pilot(make_node(), **configured(archive, **config))
     outcome = set_up(pilot)
     assert (outcome.rc, outcome.metrics["from"]) == (0, "site-file"), outcome
-    path = tree(pilot) / "local" / subsite
+    path = tree(pilot) / "local"
     assert job_environment(pilot)["SITECONFIG_PATH"] == str(path)
     read = read_config(path / CONFIG)
     assert (read.site, read.subsite or "") == (block["site"], subsite)
@@ -322,7 +322,8 @@ def test_a_subsite(make_node: MakeNode, make_pilot: MakePilot, tmp_path: Path) -
     archive = write_archive(tmp_path / "with_subsite", SUBSITE)
     pilot = make_pilot(make_node(), **configured(archive, GWMS_BOSCO_SITECONF_SUBSITE=SUBSITE))
     assert set_up(pilot).rc == 0
-    path = tree(pilot) / "local" / SUBSITE
+    path = tree(pilot) / "local"
+    assert path.readlink() == Path(SITE, SUBSITE)
     assert job_environment(pilot)["SITECONFIG_PATH"] == str(path)
     assert (path / CONFIG).read_text() == document(SUBSITE).replace(TAIL, ELEMENTS + TAIL)
 
@@ -358,7 +359,8 @@ def test_node_has_one_of_a_subsite(make_node: MakeNode, make_pilot: MakePilot, t
     config = configured(archive, GWMS_BOSCO_SITECONF_PREFER_LOCAL="True", GWMS_BOSCO_SITECONF_SUBSITE=SUBSITE)
     pilot = make_pilot(make_node(), env={"SITECONFIG_PATH": str(place)}, **config)
     assert set_up(pilot).metrics["from"] == "node"
-    assert job_environment(pilot)["SITECONFIG_PATH"] == str(tree(pilot) / "local" / SUBSITE)
+    assert job_environment(pilot)["SITECONFIG_PATH"] == str(tree(pilot) / "local")
+    assert (tree(pilot) / SITE / SUBSITE / CONFIG).samefile(tree(pilot) / "local" / CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,40 @@ def test_takes_the_first_choice_that_was_dead_when_the_pilot_began(world: World)
         assert (conf(pilot)["STATE"], conf(pilot)["PROXY"]) == ("main", own.url)
 
 
+def test_the_tunnels_proxy_has_those_of_the_site_behind_it(world: World) -> None:
+    tunnel, own, near = world.proxy(), world.proxy(), world.proxy()
+    env = {"GWMS_BOSCO_EGRESS_WEB_PROXY": tunnel.url}
+    pilot = world.pilot(env, GWMS_BOSCO_WEB_PROXIES=own.url, GWMS_BOSCO_WEB_PROXY_BACKUP=near.url)
+    assert pilot.run("proxy_setup").rc == 0
+    assert conf(pilot)["LIST"] == f"{tunnel.url};{own.url};{near.url}"
+
+
+def test_returns_from_the_servers_to_a_backup_where_there_is_nothing_else(world: World) -> None:
+    with FaultyProxy("portal") as near, web_servers.serving(near):
+        pilot = world.pilot(GWMS_BOSCO_WEB_PROXY_BACKUP=near.url, GWMS_BOSCO_WEB_PROXY_DIRECT="True")
+        assert pilot.run("proxy_setup").metrics["state"] == "direct"
+        near.fault = ""
+        for _ in range(GOOD_ROUNDS):
+            pilot.run("proxy_check", periodic=True)
+        assert (conf(pilot)["STATE"], conf(pilot)["PROXY"]) == ("backup", near.url)
+
+
+def test_returns_to_the_first_backup_where_there_is_nothing_else(world: World) -> None:
+    other = world.proxy()
+    with FaultyProxy("") as near, web_servers.serving(near):
+        pilot = world.pilot(GWMS_BOSCO_WEB_PROXY_BACKUP=f"{near.url},{other.url}")
+        assert pilot.run("proxy_setup").metrics["state"] == "backup"
+        assert conf(pilot)["LIST"] == f"{near.url};{other.url}"
+        near.fault = "portal"
+        for _ in range(BAD_ROUNDS):
+            pilot.run("proxy_check", periodic=True)
+        assert conf(pilot)["PROXY"] == other.url
+        near.fault = ""
+        for _ in range(GOOD_ROUNDS):
+            pilot.run("proxy_check", periodic=True)
+        assert (conf(pilot)["STATE"], conf(pilot)["PROXY"]) == ("backup", near.url)
+
+
 @pytest.mark.parametrize("junk", ["BAD=1+a[$(touch mark)]\nERRORS=-1\n", "\0\xff", "BAD=" + "9" * 4096 + "\n"])
 def test_counts_from_the_start_where_its_notes_are_junk(world: World, junk: str) -> None:
     scene = Scene(world)

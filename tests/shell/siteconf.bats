@@ -158,13 +158,14 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
     run -1 gwms_bosco_siteconf_unpack archive T3_XX_Here Sub
 }
 
-@test "a subsite has the site's storage.json and its own path" {
+@test "a subsite has the site's storage.json, and local leads to it" {
     mkdir -p archive/SITECONF/T3_XX_Here/Sub
     mv archive/SITECONF/T3_XX_Here/JobConfig archive/SITECONF/T3_XX_Here/Sub/
     sed -i 's,<data-access>,<subsite name="Sub"/>&,' archive/SITECONF/T3_XX_Here/Sub/JobConfig/site-local-config.xml.head
     gwms_bosco_siteconf_unpack archive T3_XX_Here Sub
-    [ -e gwms_bosco/siteconf/SITECONF/local/Sub/JobConfig/site-local-config.xml ]
-    run -1 gwms_bosco_siteconf_check gwms_bosco/siteconf/SITECONF/local/Sub T3_XX_Here Other
+    [ "$(readlink gwms_bosco/siteconf/SITECONF/local)" = T3_XX_Here/Sub ]
+    [ -s "$whole" ]
+    run -1 gwms_bosco_siteconf_check gwms_bosco/siteconf/SITECONF/local T3_XX_Here Other
     [ "$output" = 'it is of subsite Sub and not of Other' ]
 }
 

@@ -63,6 +63,12 @@ def test_check_of_a_site_names_files_as_on_a_node(capsys: Capture) -> None:
     assert '"T2_FI_HIP": "SITECONF/T2_FI_HIP/storage.json"' in output
 
 
+def test_check_of_a_site_with_a_subsite_knows_the_sites_own_folder(host: Path, capsys: Capture) -> None:
+    site_file(host / "sites.d", {**SMALLEST, "subsite": "HPC"})
+    assert run("check", "test") == OK
+    assert capsys.readouterr().out == "no findings\n"
+
+
 def test_check_prints_the_codes(capsys: Capture) -> None:
     assert run("check", "--codes") == OK
     assert capsys.readouterr().out == codes_page()
@@ -143,6 +149,16 @@ def test_show_is_a_table_and_what_jobs_ask(capsys: Capture) -> None:
     assert "write  1   T2_FI_HIP   HIP_dCache           WebDAV    gfal2\n" in output
     assert "proxy: http://frontier-vm.hip.helsinki.fi:3128\n" in output
     assert "servers asked directly: yes\n" in output
+
+
+def test_show_tells_of_proxies_that_pilots_add(host: Path, capsys: Capture) -> None:
+    assert run("show", "test") == OK
+    assert "pilots find" not in capsys.readouterr().out
+    site_file(host / "sites.d", SMALLEST, web_proxies={"discover": ["wpad"]})
+    assert run("show", "test") == OK
+    assert capsys.readouterr().out.splitlines()[-1].startswith("proxies that pilots find come before these")
+    assert run("show", "test", "--json") == OK
+    assert json.loads(capsys.readouterr().out)["pilot_proxies"] is True
 
 
 def test_render_writes_a_tree_that_passes_its_check(tmp_path: Path, capsys: Capture) -> None:

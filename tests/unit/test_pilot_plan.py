@@ -91,7 +91,7 @@ def test_proxies_are_found_before_cvmfs_and_written_into_the_siteconf_after(tmp_
 
 def test_siteconf_archive_is_the_rendered_tree(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "runtime:\n" + SITECONF)
-    assert [file.name for file in plan.files] == ["gwms_bosco_siteconf", "siteconf_setup"]
+    assert [file.name for file in plan.files] == ["gwms_bosco_siteconf", "siteconf_setup", "payload_wrapper.sh"]
     found = members(plan.files[0].content)
     assert found["SITECONF/local"].linkname == "T3_US_HPC"
     pieces = {f"SITECONF/T3_US_HPC/JobConfig/site-local-config.xml.{end}" for end in ("head", "tail")}

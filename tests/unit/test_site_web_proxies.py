@@ -106,6 +106,7 @@ runtime:
         ("http://squid.example.org.:3128/", "http://squid.example.org:3128"),
         ("http://squid:03128", "http://squid:3128"),
         ("http://192.0.2.1:80", "http://192.0.2.1:80"),
+        ("http://[2001:DB8:0:0::1]:3128/", "http://[2001:db8::1]:3128"),
     ],
 )
 def test_one_proxy_has_one_spelling(url: str, normal: str) -> None:
@@ -115,7 +116,10 @@ def test_one_proxy_has_one_spelling(url: str, normal: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://squid", "https://squid:3128", "http://squid:0", "http://squid:65536", "http://a b:1", "http://u@s:1", ""],
+    [
+        *("http://squid", "https://squid:3128", "http://squid:0", "http://squid:65536", "http://a b:1", "http://u@s:1"),
+        *("http://[2001:db8::1]", "http://2001:db8::1:3128", "http://[1:2]:3128", "http://[::1%eth0]:3128", ""),
+    ],
 )
 def test_refuses_what_is_no_proxy(url: str) -> None:
     with pytest.raises(SiteError):
@@ -138,6 +142,7 @@ def test_refuses_what_is_no_capacity(clients: int, rate: int) -> None:
         ('{proxies: [{url: "http://s", capacity: {clients: 1}}]}', ".proxies[0].url", "not allowed"),
         ('{proxies: [{url: "http://s:65536", capacity: {clients: 1}}]}', ".proxies[0].url", "not allowed"),
         ('{proxies: [{url: "http://s:1", capacity: {clients: 0}}]}', ".proxies[0].capacity.clients", "at least 1"),
+        ('{proxies: [{url: "http://[1:2]:3128", capacity: {clients: 1}}]}', ".proxies[0].url", "IPv6"),
         ("{discover: [dns]}", ".discover[0]", "not known"),
         ("{discover: [pac], pac_urls: [proxy.pac]}", ".pac_urls[0]", "not allowed"),
         ("{discover: [pac], pac_urls: ['http://a/$(id)']}", ".pac_urls[0]", "not allowed"),
@@ -179,6 +184,11 @@ def test_refuses_a_fixed_proxy_of_cvmfs_beside_tested_ones(tmp_path: Path) -> No
     cvmfs = "{repositories: [a.b], rungs: [native], proxy: DIRECT}"
     text = f"runtime: {{cvmfs: {cvmfs}, web_proxies: {{proxies: {ONE}}}}}\n"
     assert any("runtime.cvmfs.proxy fixes" in line for line in found(tmp_path, text))
+
+
+def test_numeric_ipv6_reaches_the_attribute_in_its_shortest_form(tmp_path: Path) -> None:
+    items = '[{url: "http://[2001:DB8:0::1]:3128/", capacity: {clients: 1}}]'
+    assert attrs_with(tmp_path, block(f"{{proxies: {items}}}"))["GWMS_BOSCO_WEB_PROXIES"] == "http://[2001:db8::1]:3128"
 
 
 def test_longest_lists_still_fit_an_attribute(tmp_path: Path) -> None:

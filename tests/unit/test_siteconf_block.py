@@ -63,6 +63,21 @@ def test_only_backup_proxies_are_worth_a_warning(tmp_path: Path) -> None:
     assert warnings_with(tmp_path, dict(SMALLEST)) == [("frontier", ONLY_BACKUP)]
 
 
+def test_direct_pilots_leave_payloads_a_way_to_their_conditions(tmp_path: Path) -> None:
+    none = {**SMALLEST, "frontier": {"backup_proxies": []}}
+    ((field, message),) = warnings_with(tmp_path, none, web_proxies={**SQUID, "direct": True})
+    assert (field, message.split(":")[0]) == ("frontier", "payloads of a pilot that goes direct get no conditions")
+    assert problems_with(tmp_path, none, web_proxies=SQUID) == ()
+    allowed = {**SMALLEST, "frontier": {"backup_proxies": [], "failover_to_server": True}}
+    assert problems_with(tmp_path, allowed, web_proxies={**SQUID, "direct": True}) == ()
+
+
+def test_fixed_proxy_of_cvmfs_serves_no_conditions_and_the_hint_says_where_it_does(tmp_path: Path) -> None:
+    cvmfs = {"repositories": ["cms.cern.ch"], "rungs": ["native"], "proxy": "http://squid.example.org:3128"}
+    (problem,) = [found for found in problems_with(tmp_path, SMALLEST, cvmfs=cvmfs) if found.message == ONLY_BACKUP]
+    assert "runtime.cvmfs.proxy under runtime.web_proxies" in problem.hint
+
+
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [

@@ -248,6 +248,16 @@ def test_broken_site_file_is_told_and_stops_nothing(world: Path, capsys: pytest.
     assert any("note: not counted: " in line and "c.yaml" in line for line in capsys.readouterr().out.splitlines())
 
 
+def test_note_of_a_refused_site_file_is_its_error_and_no_warning(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = f"cms_site: T3_XX_Test\n{block(clients=1)}".replace("runtime: {", "runtime: {siteconf: {}, ")
+    write(world, "c", "", runtime)
+    assert main(["web-proxy", "show", "--planned"]) == OK
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert "error: runtime.siteconf.stage_out" in note
+
+
 def test_show_without_any_proxy_says_so(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(host, "a", "", "")
     assert main(["web-proxy", "show", "--planned"]) == OK

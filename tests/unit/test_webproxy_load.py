@@ -14,6 +14,7 @@ from glideinwms_bosco.webproxy.load import (
     ERRORS,
     FIRST_LATENCY,
     FIRST_PROXY,
+    FIRST_SOURCE,
     LATENCY,
     NAME,
     PROXY,
@@ -50,6 +51,19 @@ def test_slots_of_one_pilot_count_once() -> None:
 def test_pilot_without_a_proxy_has_none(value: str) -> None:
     (report,) = read_reports([ad(**{PROXY: value, STATE: "direct" if value == "DIRECT" else "none"})]).reports
     assert report.proxy is None
+
+
+@pytest.mark.parametrize(
+    ("source", "state"), [("site", "main"), ("backup", "backup"), ("direct", "direct"), (7, "main")]
+)
+def test_before_the_first_check_the_state_follows_from_the_source(source: Any, state: str) -> None:
+    (report,) = read_reports([ad(**{FIRST_PROXY: NEAR, FIRST_SOURCE: source})]).reports
+    assert (report.proxy, report.state) == (NEAR, state)
+
+
+def test_proxy_with_a_numeric_address_is_read() -> None:
+    (report,) = read_reports([ad(**{PROXY: "http://[2001:DB8::1]:3128", STATE: "main"})]).reports
+    assert report.proxy == "http://[2001:db8::1]:3128"
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,14 @@ gwms_bosco_siteconf_catalogs() {
 }
 
 # gwms_bosco_siteconf_unpack FOLDER SITE SUBSITE: fill the tree from the entry's unpacked archive and the web proxies.
-# 1 and a reason.
+# 1 and a reason. `local` leads to the subsite, as releases before 12_6 and cmsset_default.sh know no other name.
 gwms_bosco_siteconf_unpack() {
     local LC_ALL=C tree=$GWMS_BOSCO_DIR/siteconf/SITECONF pieces=$GWMS_BOSCO_DIR/siteconf/pieces name reason
     local -a names
     [[ -d $1/SITECONF/$2 ]] || { echo "the archive has no folder SITECONF/$2"; return 1; }
     if ! {
         gwms_bosco_siteconf_empty && mkdir "$pieces" && cp -RP "$1/SITECONF/." "$tree/" && rm -rf "$tree/local" &&
-            chmod -R u+rwX,go+rX "$tree" && ln -s "$2" "$tree/local"
+            chmod -R u+rwX,go+rX "$tree" && ln -s "$2${3:+/$3}" "$tree/local"
     } 2>/dev/null; then
         echo "cannot write below $GWMS_BOSCO_DIR"
         return 1
@@ -108,7 +108,7 @@ gwms_bosco_siteconf_unpack() {
     done
     [[ -n $(find "$pieces" -name '*.head') ]] || rm -rf "$pieces"
     reason=$(gwms_bosco_siteconf_write) || { printf '%s\n' "$reason"; return 1; }
-    reason=$(gwms_bosco_siteconf_check "$tree/local${3:+/$3}" "$2" "$3") || { printf '%s\n' "$reason"; return 1; }
+    reason=$(gwms_bosco_siteconf_check "$tree/local" "$2" "$3") || { printf '%s\n' "$reason"; return 1; }
 }
 
 # gwms_bosco_siteconf_take FROM TO [FILE]...: copy these files, or all plain ones of a small folder.
@@ -134,7 +134,7 @@ gwms_bosco_siteconf_copy() {
     real=$(cd -P "$1" && pwd -P) || return 1
     site=$(gwms_bosco_siteconf_fact "$found" site)
     subsite=$(gwms_bosco_siteconf_fact "$found" subsite)
-    if ! { gwms_bosco_siteconf_empty && mkdir "$tree/$site" && ln -s "$site" "$tree/local"; } 2>/dev/null; then
+    if ! { gwms_bosco_siteconf_empty && mkdir "$tree/$site" && ln -s "$site${subsite:+/$subsite}" "$tree/local"; } 2>/dev/null; then
         echo "cannot write $tree"
         return 1
     fi
@@ -151,7 +151,7 @@ gwms_bosco_siteconf_copy() {
     for name in $(gwms_bosco_siteconf_siblings "$found"); do
         [[ $name == "$site" ]] || gwms_bosco_siteconf_take "${real%/*}/$name" "$tree/$name" storage.json || return 1
     done
-    reason=$(gwms_bosco_siteconf_check "$tree/local${subsite:+/$subsite}" "$2" "$3") || { printf '%s\n' "$reason"; return 1; }
+    reason=$(gwms_bosco_siteconf_check "$tree/local" "$2" "$3") || { printf '%s\n' "$reason"; return 1; }
 }
 
 # gwms_bosco_siteconf_shim FOLDER: FOLDER as CMS_PATH, for releases before 12_6, which know no SITECONFIG_PATH: all that

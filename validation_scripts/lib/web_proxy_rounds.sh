@@ -11,7 +11,7 @@ GWMS_BOSCO_WEB_PROXY_GOOD_ROUNDS=2
 # gwms_bosco_web_proxy_check_round: test, count, and change web_proxy.conf when it is time. Sets round_latency (ms or -),
 # round_errors (bad rounds so far), round_why of the caller.
 gwms_bosco_web_proxy_check_round() {
-    local state url main
+    local state url main source
     local -a asked
     state=$(gwms_bosco_state_read web_proxy.conf STATE none)
     url=$(gwms_bosco_state_read web_proxy.conf PROXY none)
@@ -32,7 +32,11 @@ gwms_bosco_web_proxy_check_round() {
     if [[ ${proxy_verdicts[1]-} == ok ]]; then round_good=$((round_good + 1)); else round_good=0; fi
     if [[ $round_good -ge $GWMS_BOSCO_WEB_PROXY_GOOD_ROUNDS ]]; then
         round_latency=${proxy_latencies[1]}
-        gwms_bosco_web_proxy_change main "$main" "$(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE)"
+        source=$(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE)
+        state=main
+        # Of a site that has backups only.
+        [[ $source != backup ]] || state=backup
+        gwms_bosco_web_proxy_change "$state" "$main" "$source"
     elif [[ $round_bad -ge $GWMS_BOSCO_WEB_PROXY_BAD_ROUNDS ]]; then
         gwms_bosco_web_proxy_step_back "$url"
     fi
