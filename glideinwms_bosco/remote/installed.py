@@ -20,7 +20,9 @@ def installed_digest(session: SshSession, bosco_dir: str) -> Optional[str]:
     Raises:
         RemoteError: there is nothing at all, or the account does not answer.
     """
-    reply = session.run_script(load_program("begin.sh", "link.sh"), (bosco_dir,), deadline_s=LINK_TIMEOUT_S)
+    program = load_program("begin.sh", "link.sh")
+    # It names pilots too, which nobody asks for here: one at most.
+    reply = session.run_script(program, (bosco_dir, "1"), deadline_s=LINK_TIMEOUT_S)
     if not reply.values("LINK") and not reply.values("OTHER"):
         raise RemoteError(f"{session.label}: there is no ~/{bosco_dir}/glite", "run `gwms-bosco remote deploy` first")
     found = _TARGET.fullmatch(reply.values("LINK")[0]) if reply.values("LINK") else None

@@ -12,14 +12,16 @@ from collections.abc import Generator, Sequence
 from typing import Optional
 
 from glideinwms_bosco.errors import BoscoError
-from tests.bench import bundles, fleet, installing, jobs, ladder, linting, payload, probing, rendering, signing
+from tests.bench import bundles, fleet, installing, jobs, ladder, linting, payload, probing, rendering, signing, tunnel
 from tests.bench.figures import BenchError, Figure, Section, table, timed
 from tests.bench.workplace import Workplace
 from tests.lab.lab import Lab
 from tests.lab.rootfs import rootfs_path
 from tests.lab.settings import BASE_HOSTS, LabError
 
-NO_ROOT = "ladder, payload, bundle, deploy, redeploy, fleet, job and lab are not measured: they need root, for mounts"
+NO_ROOT = (
+    "ladder, payload, tunnel, bundle, deploy, redeploy, fleet, job and lab are not measured: they need root, for mounts"
+)
 
 
 def _lab_sections() -> Generator[Section, None, None]:
@@ -55,6 +57,7 @@ def _sections() -> Generator[Section, None, None]:
     if os.geteuid() == 0:
         yield ladder.measure()
         yield payload.measure()
+        yield from tunnel.measure()
         yield from _lab_sections()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -209,6 +210,40 @@ def test_signal_ends_the_pilot_and_leaves_nothing(tmp_path: Path, name: str) -> 
         process.stderr.close()
     assert site.said()[-1] == "TERM"
     site.check_nothing_left()
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_next_start_removes_the_credentials_of_a_killed_one_and_of_no_other(tmp_path: Path) -> None:
+    site = Site(tmp_path, hand_script(what()))
+    (site.home / "wait").touch()
+    token = str(site.token())
+    process = subprocess.Popen(
+        site.argv("--token", token), env=site.env, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: (site.home / "said").exists() and "stdin " in site.said())
+        (left,) = site.scratch.iterdir()
+        os.utime(left / "by-hand.lock", (1, 1))
+        os.killpg(process.pid, signal.SIGSTOP)
+        (site.home / "wait").unlink()
+        site.run("--token", token)
+        assert (left / "credential_by-hand.idtoken").exists(), "it lives"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: is_free(left / "by-hand.lock"))
+    assert list(site.scratch.iterdir()) == [left]
+    site.run("--token", token)
+    assert list(site.scratch.iterdir()) == []
 
 
 def test_damaged_copy_is_refused(tmp_path: Path) -> None:

@@ -284,6 +284,17 @@ def test_remove_takes_line_and_key_away(loopback_sshd: LoopbackSshd, dot_ssh: Pa
     assert litter(loopback_sshd.home) == []
 
 
+def test_remove_takes_the_line_away_when_the_key_is_gone_already(loopback_sshd: LoopbackSshd, dot_ssh: Path) -> None:
+    """Somebody may have a copy of it."""
+    squeue(loopback_sshd)
+    (dot_ssh / "authorized_keys").write_bytes(OTHERS)
+    install(loopback_sshd, OLD)
+    place(loopback_sshd)
+    shutil.rmtree(key_file(loopback_sshd.home).parent)
+    assert take_away(loopback_sshd).action == "removed"
+    assert (dot_ssh / "authorized_keys").read_bytes() == OTHERS + b"\n"
+
+
 # Commands that change something: a program may be killed before and after each.
 CHANGING = ("chgrp", "chmod", "mkdir", "mv", "rm", "ssh-keygen", "sync", "cat")
 

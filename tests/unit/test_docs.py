@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages: examples pass `site check`, steps can be followed, links and mentions lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from glideinwms_bosco.cli.main import main
+from glideinwms_bosco.link.deny import DenyCode
+from glideinwms_bosco.relay.conf import load_conf
+from tests.pages import DOCS, PLACEHOLDER, Step, steps_of
+from tests.unit.pilot_world import make_ca, make_distribution
+from tests.unit.site_text import HOST_KEY, use_host_folders
+
+ROOT = DOCS.parent
+FOLLOWED = ("start.md", "operator.md", "frontend.md")
+# The administrators of both sides tell each other, or know it themselves.
+TOLD = {"FACTORY_ADDRESS", "LOGIN_FINGERPRINT", "PASSPHRASE"}
+CE_ENTRY = """\
+<glidein><entries><entry name="CMSHTPC_T2_XX_Example_ce1" auth_method="grid_proxy" gatekeeper="ce.example.org:9619"
+ gridtype="condor" trust_domain="grid" enabled="True"/></entries></glidein>
+"""
+
+
+def _blocks(page: Path, language: str) -> Iterator[str]:
+    for found in re.finditer(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        yield found[1]
+
+
+def _examples() -> list[tuple[str, str]]:
+    """Site in `site:`, and whole site file, of every page."""
+    found = []
+    for page in sorted(DOCS.glob("*.md")):
+        for text in _blocks(page, "yaml"):
+            if text.startswith("site:"):
+                found.append((f"{page.stem}-{yaml.safe_load(text)['site']}", text))
+    return found
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return use_host_folders(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "text"), _examples(), ids=lambda value: value if "\n" not in value else "")
+def test_example_passes_site_check(host: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (host / "config.d" / "10-ce.xml").write_text(CE_ENTRY, encoding="utf-8")
+    filled = text.replace("LOGIN_HOST_KEY", HOST_KEY)
+    filled = filled.replace("/srv/cvmfsexec/rhel9-x86_64", str(make_distribution(host / "dist")))
+    filled = filled.replace("/etc/grid-security/certificates", str(make_ca(host / "ca")))
+    path = host / "sites.d" / "example.yaml"
+    path.write_text(filled, encoding="utf-8")
+    status = main(["site", "check", str(path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert [found for found in report["problems"] if found["severity"] == "error"] == [], name
+    assert status == 0
+
+
+def test_every_recipe_has_an_example_or_a_page() -> None:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(sections) == 6
+    for section in sections:
+        assert "```yaml" in section or ".yaml`" in section or "```json" in section, section.splitlines()[0]
+
+
+def _steps() -> list[Step]:
+    return [step for page in FOLLOWED for step in steps_of(page)]
+
+
+def test_values_of_steps_come_from_other_steps() -> None:
+    """Nobody is left with a word in capitals that no step has printed and nobody tells."""
+    steps = _steps()
+    given = {step.name for step in steps if step.name} | TOLD
+    used = {word for step in steps for word in PLACEHOLDER.findall(step.text)}
+    used |= {word for step in steps for word in (*step.answers, *step.credential[1:])}
+    assert used - given == {"CMSHTPC_T"} & used
+    assert len(steps) > 15
+
+
+@pytest.mark.parametrize("step", [step for step in _steps() if step.kind == "run"], ids=lambda s: f"{s.page}:{s.line}")
+def test_commands_of_a_step_are_shell(step: Step) -> None:
+    done = subprocess.run(["sh", "-n"], input=step.text, capture_output=True, text=True, check=False, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_relay_conf_of_the_guide_is_right(tmp_path: Path) -> None:
+    (step,) = [step for step in steps_of("operator.md") if step.what.endswith("relay.conf")]
+    path = tmp_path / "relay.conf"
+    text = step.filled({"BROKER_PIN": "sha256:" + "0" * 64, '"gfactory"': '"root"'})
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+    assert [broker.name for broker in load_conf(path).brokers] == ["cms"]
+
+
+def test_mark_that_is_not_understood_is_no_step(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("<!-- run: factory root; what -->\n```sh\ntrue\n```\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"page\.md:1: not understood"):
+        steps_of("page.md", tmp_path)
+    (tmp_path / "page.md").write_text("<!-- run: factory root -->\n\n```sh\ntrue\n```\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"page\.md:1: not a mark with a block"):
+        steps_of("page.md", tmp_path)
+
+
+def test_step_takes_values_and_finds_its_own(tmp_path: Path) -> None:
+    text = "<!-- run: factory root; THE_PIN = pin: (\\S+) -->\n```sh\nshow OTHER_PIN\n```\n"
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    (step,) = steps_of("page.md", tmp_path)
+    assert step.filled({"OTHER_PIN": "x"}) == "show x\n"
+    assert step.found_in("a\npin: sha256:1\n") == "sha256:1"
+    with pytest.raises(AssertionError, match="is not in the output"):
+        step.found_in("nothing")
+
+
+def test_every_refusal_of_the_broker_has_its_row() -> None:
+    """Refusals of the broker; those of lint, probe and siteconf are printed by the commands, their tests compare."""
+    text = (DOCS / "key-broker.md").read_text(encoding="utf-8")
+    section = text.partition("## When a login is refused")[2].partition("\n## ")[0]
+    listed = {
+        int(number) for cell in re.findall(r"^\| ([0-9, ]+) \|", section, re.MULTILINE) for number in cell.split(",")
+    }
+    assert listed == {int(code) for code in DenyCode}
+
+
+def _codes_of_scripts() -> set[str]:
+    """Codes that scripts of the worker node can print: whole, or as the number given to a script's own function."""
+    codes = set()
+    for path in (ROOT / "validation_scripts").rglob("*"):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        codes |= set(re.findall(r"BOSCO-[A-Z]+-[0-9]{2}", text))
+        for area in re.finditer(r"BOSCO-([A-Z]+)-\$1", text):
+            function = re.findall(r"^(\w+)\(\) ", text[: area.start()], re.MULTILINE)[-1]
+            codes |= {f"BOSCO-{area[1]}-{number}" for number in re.findall(rf"\b{function} ([0-9]{{2}})\b", text)}
+    return codes
+
+
+def test_every_code_of_the_pilot_scripts_has_its_row() -> None:
+    text = (DOCS / "payload-codes.md").read_text(encoding="utf-8")
+    codes = _codes_of_scripts()
+    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
+    assert len(codes) > 35
+
+
+def test_pages_that_are_mentioned_exist() -> None:
+    """In hints, comments and pages outside docs, which no link checker reads."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=True, cwd=ROOT, timeout=30,
+    ).stdout.split()  # fmt: skip
+    missing = set()
+    for name in tracked:
+        path = ROOT / name
+        if name.startswith("tests/") or not path.is_file() or path.suffix not in (
+            ".py", ".md", ".yaml", ".yml", ".conf", ".service", ".json", ".sh", ".spec", "",
+        ):  # fmt: skip
+            continue
+        for page in re.findall(r"\bdocs/[a-z0-9/-]+\.md\b", path.read_text(encoding="utf-8", errors="replace")):
+            if not (ROOT / page).is_file():
+                missing.add(f"{name}: {page}")
+    assert missing == set()
+
+
+def test_pages_build_without_a_warning(tmp_path: Path) -> None:
+    """mkdocs looks up every link and anchor, and every page in the menu."""
+    pytest.importorskip("mkdocs")
+    # Not --quiet, with which --strict does not count warnings.
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    assert (tmp_path / "site" / "commands" / "gwms-bosco-site.html").is_file()
+
+
+def test_tests_that_are_named_exist() -> None:
+    named = set()
+    for page in DOCS.glob("*.md"):
+        for name in re.findall(r"`(tests/[a-z0-9_/]+(?:\.py)?)`", page.read_text(encoding="utf-8")):
+            named.add((page.name, name))
+    assert [where for where in sorted(named) if not (ROOT / where[1]).exists()] == []
+    assert len(named) > 20
