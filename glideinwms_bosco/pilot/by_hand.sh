@@ -40,6 +40,19 @@ gwms_bosco_hand() (
         [[ -z $work ]] || rm -rf -- "$work"
     }
 
+    # Whoever is killed cannot remove the copies of its credentials; the next one does. A lock tells who lives, also on
+    # another node that has the folder; it is held until the last process of that pilot has ended.
+    # shellcheck disable=SC2317 # called where there is flock
+    sweep() {
+        local left
+        for left in "$folder"/gwms-bosco-hand-????????; do
+            [[ -d $left && ! -L $left && -O $left && -f $left/by-hand.lock ]] || continue
+            # One that has only begun may not have its lock yet.
+            [[ -n $(find "$left/by-hand.lock" -prune -mmin +1) ]] && flock -n "$left/by-hand.lock" true &&
+                rm -rf --one-file-system -- "$left"
+        done
+    }
+
     # The empty file that `gwms-bosco remote status` counts. The job wrapper leaves its own.
     mark() {
         local node
@@ -70,6 +83,7 @@ STARTUP
     trap clean EXIT
     work=$(umask 077 && mktemp -d "$folder/gwms-bosco-hand-XXXXXXXX") || fail "cannot make a folder in $folder"
     work=$(cd -P -- "$work" && pwd) || fail "cannot enter $work"
+    if command -v flock >/dev/null && exec {lock}>"$work/by-hand.lock" && flock -n "$lock"; then sweep 2>/dev/null; fi
     startup >"$work/glidein_startup.sh"
     [[ $(sha256sum <"$work/glidein_startup.sh") == "$startup_sha256  -" ]] || fail 'this script is damaged; copy it again'
     chmod 0700 "$work/glidein_startup.sh"

@@ -446,6 +446,14 @@ def test_container_alone_without_a_network_block(contained: ContainedSite, image
     wait_for(lambda: contained.left == [], "all is gone")
 
 
+def test_what_a_contained_pilot_logs_is_on_the_shared_home(contained: ContainedSite, image: Path) -> None:
+    """Also of an account's first one, before anybody has made the folder."""
+    contained.conf(BOSCO_DIR="bosco", **container_lines(image))
+    assert not (contained.home / "bosco/log").exists()
+    done = run_script(contained, 'echo "drained" >"$HOME/bosco/log/egress/n1.log"')
+    assert (done.returncode, contained.log) == (0, "drained\n"), done.stderr
+
+
 def test_another_image_than_the_sites_is_refused(contained: ContainedSite, image: Path) -> None:
     contained.conf(**container_lines(image, IMAGE_SHA256="0" * 64))
     done = run_script(contained, "echo ran")

@@ -230,7 +230,7 @@ class World:
         web = folder / "web"
         web.mkdir()
         (web / "page").write_bytes(PAGE)
-        self._serve(["python3", "-m", "http.server", "-b", "10.78.0.31", "-d", str(web), "8000"], "10.78.0.31", 8000)
+        self.serve(["python3", "-m", "http.server", "-b", "10.78.0.31", "-d", str(web), "8000"], "10.78.0.31", 8000)
 
     @property
     def key(self) -> str:
@@ -246,24 +246,25 @@ class World:
         """A daemon, not yet started."""
         return Sshd(host, self.folder, address, port, self.folder / keys, self.folder / host_key)
 
-    def squid(self) -> subprocess.Popen[bytes]:
-        """Start the egress proxy of kind http-connect on port 80."""
+    def squid(self, *ports: int) -> subprocess.Popen[bytes]:
+        """Start the egress proxy of kind http-connect on port 80; `ports` are more ports of the web server's host."""
         folder, user = self.folder / "squid", pwd.getpwnam("proxy")
         folder.mkdir(exist_ok=True)
         os.chown(folder, user.pw_uid, user.pw_gid)
         (folder / "squid.conf").write_text(
-            f"http_port {EGRESS}:80\nacl from src 10.78.0.1\nacl to dst 10.78.0.31\nacl port port 8000\n"
+            f"http_port {EGRESS}:80\nacl from src 10.78.0.1\nacl to dst 10.78.0.31\n"
+            f"acl port port {' '.join(map(str, (8000, *ports)))}\n"
             "http_access allow CONNECT from to port\nhttp_access allow from to port\nhttp_access deny all\n"
             f"visible_hostname egress.test\ncache_mem 8 MB\ncache_effective_user {user.pw_name}\n"
             f"cache_log {folder}/cache.log\naccess_log stdio:{folder}/access.log\npid_filename none\n"
             f"coredump_dir {folder}\npinger_enable off\nnetdb_filename none\n"
         )
-        return self._serve(["squid", "-N", "-f", str(folder / "squid.conf")], EGRESS, 80)
+        return self.serve(["squid", "-N", "-f", str(folder / "squid.conf")], EGRESS, 80)
 
     def microsocks(self) -> subprocess.Popen[bytes]:
         """Start the egress proxy of kind socks5 on port 443."""
         (self.folder / "keys").write_text(f"{self.key_options(443)} {self.key}\n")
-        return self._serve(["microsocks", "-i", EGRESS, "-p", "443"], EGRESS, 443)
+        return self.serve(["microsocks", "-i", EGRESS, "-p", "443"], EGRESS, 443)
 
     def egress_sshd(self) -> Sshd:
         """Start the egress proxy of kind ssh on port 443."""
@@ -326,7 +327,8 @@ class World:
         assert isinstance(found, Host)
         return found
 
-    def _serve(self, command: Sequence[str], address: str, port: int) -> subprocess.Popen[bytes]:
+    def serve(self, command: Sequence[str], address: str, port: int) -> subprocess.Popen[bytes]:
+        """Start a server outside, and return when it answers there."""
         process = self.outside.start(command)
         wait_for(lambda: self._answers(address, port), f"{command[0]} listens")
         return process

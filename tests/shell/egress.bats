@@ -82,6 +82,57 @@ supervised() {
     [[ $output == *'nobody looks after the tunnel'* ]]
 }
 
+@test "egress_check drains when nobody writes since when the tunnel is down, and comes back" {
+    script egress_setup
+    rm -r "$GWMS_BOSCO_EGRESS_DIR"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = True'*'REASON = "the tunnel is down for 0 s: there is no tunnel"'* ]]
+    [ -s gwms_bosco/egress.since ]
+    echo "$(($(date +%s) - 400))" >gwms_bosco/egress.since
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = False'*'DOWN_S = 40'* ]]
+    grep -q 'BOSCO-EGRESS-24 takes no more payloads' "$HOME"/bosco/log/egress/*.log
+    mkdir "$GWMS_BOSCO_EGRESS_DIR"
+    printf 'PROXY=1080\nWEB=1081\n' >"$GWMS_BOSCO_EGRESS_DIR/ports"
+    supervised "UP $(date +%s)"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = True'*'DOWN_S = 0'* ]]
+    [ ! -e gwms_bosco/egress.since ]
+}
+
+@test "egress_check drains when the folder of the tunnel gives no answer" {
+    script egress_setup
+    mkfifo "$BATS_TEST_TMPDIR/pipe"
+    rm "$GWMS_BOSCO_EGRESS_DIR/ports"
+    ln -s "$BATS_TEST_TMPDIR/pipe" "$GWMS_BOSCO_EGRESS_DIR/ports"
+    echo "$(($(date +%s) - 400))" >gwms_bosco/egress.since
+    began=$SECONDS
+    script egress_check
+    # Who still waits for it goes.
+    exec {pipe}<>"$BATS_TEST_TMPDIR/pipe"
+    exec {pipe}>&-
+    [ $((SECONDS - began)) -lt 20 ]
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = False'*'no answer from the folder of the tunnel'* ]]
+}
+
+@test "egress_check says later what a home in trouble has not taken" {
+    script egress_setup
+    supervised "DOWN $(($(date +%s) - 400))"
+    mkdir -p "$HOME/bosco"
+    : >"$HOME/bosco/log"
+    script egress_check
+    [[ $output == *'GWMS_BOSCO_EGRESS_OK = False'* ]]
+    script egress_check
+    rm "$HOME/bosco/log"
+    script egress_check
+    [ ! -e "$HOME/bosco/log" ]
+    sed -i 's/^[0-9]*/1/' gwms_bosco/egress.unsaid
+    script egress_check
+    script egress_check
+    [ "$(grep -c 'said late, of 20.*: BOSCO-EGRESS-24 takes no more' "$HOME"/bosco/log/egress/*.log)" = 1 ]
+    [ ! -e gwms_bosco/egress.unsaid ]
+}
+
 @test "egress_log gives up on a home that hangs, and stays bounded" {
     GWMS_BOSCO_EGRESS_HOME_S=1
     gwms_bosco_egress_log_line() { sleep 60; }

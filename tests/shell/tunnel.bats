@@ -31,7 +31,7 @@ conf() {
 
 # fake_ssh: an ssh that is the program on stdin.
 fake_ssh() {
-    { printf '#!/bin/bash\n' && cat; } >bin/ssh
+    { printf '#!/bin/bash\n[[ $1 != -Q ]] || exit 1\n' && cat; } >bin/ssh
     chmod 0755 bin/ssh
 }
 
@@ -147,6 +147,15 @@ TABLE
     chown 2001 "$(folder)"
     run -1 in_script 'gwms_bosco_tunnel_start egress/egress.conf'
     [[ $output == *"is not a folder of our own"* ]]
+}
+
+@test "ciphers: those of the processor first, and none that ssh does not know" {
+    [[ $(gwms_bosco_tunnel_ciphers) == aes128-gcm@openssh.com,* ]]
+    printf '#!/bin/sh\nprintf "%%s\\n" aes256-ctr 3des-cbc aes256-gcm@openssh.com\n' >bin/ssh
+    chmod 0755 bin/ssh
+    [ "$(gwms_bosco_tunnel_ciphers)" = aes256-gcm@openssh.com,aes256-ctr ]
+    fake_ssh <<<'exit 1'
+    [ -z "$(gwms_bosco_tunnel_ciphers)" ]
 }
 
 @test "place: where others may rename our folder it is not made; TMPDIR is next" {

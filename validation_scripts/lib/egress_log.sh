@@ -15,10 +15,20 @@ gwms_bosco_egress_node() {
 
 # gwms_bosco_egress_log BOSCO_DIR TEXT [OUTPUT]: add a line to the node's file of today. OUTPUT is a file that may be written.
 gwms_bosco_egress_log() {
+    gwms_bosco_egress_visit "$1" "${3:-/dev/null}" gwms_bosco_egress_log_line "${HOME-}/$1/log/egress" \
+        "$(gwms_bosco_egress_node)" "$(gwms_bosco_report_safe "$2" 1000)"
+}
+
+# gwms_bosco_egress_log_folder BOSCO_DIR: make the folder, so that it can be shown in a container.
+gwms_bosco_egress_log_folder() {
+    gwms_bosco_egress_visit "$1" /dev/null gwms_bosco_egress_log_make "${HOME-}/$1/log/egress"
+}
+
+# gwms_bosco_egress_visit BOSCO_DIR OUTPUT COMMAND...: what COMMAND does on the home; 1 when it fails.
+gwms_bosco_egress_visit() {
     # A home that has hung once is not visited again by this process.
     [[ -z ${gwms_bosco_egress_home_hangs-} && -n $1 && ${HOME-} == /* ]] || return 1
-    gwms_bosco_limit_run "$GWMS_BOSCO_EGRESS_HOME_S" "${3:-/dev/null}" gwms_bosco_egress_log_line "$HOME/$1/log/egress" \
-        "$(gwms_bosco_egress_node)" "$(gwms_bosco_report_safe "$2" 1000)"
+    gwms_bosco_limit_run "$GWMS_BOSCO_EGRESS_HOME_S" "$2" "${@:3}"
     case $? in
         0) ;;
         124) gwms_bosco_egress_home_hangs=yes; return 1 ;;
@@ -26,12 +36,16 @@ gwms_bosco_egress_log() {
     esac
 }
 
+gwms_bosco_egress_log_make() {
+    umask 077
+    mkdir -p "$1" && [[ -O $1 && -w $1 ]]
+}
+
 # gwms_bosco_egress_log_line FOLDER NODE TEXT
 gwms_bosco_egress_log_line() {
     local file size
     file=$1/$2.$(date -u +%Y%m%d).log
-    umask 077
-    mkdir -p "$1" && [[ -O $1 && -w $1 && ! -L $file ]] || return 1
+    gwms_bosco_egress_log_make "$1" && [[ ! -L $file ]] || return 1
     if [[ ! -e $file ]]; then
         find "$1" -maxdepth 1 -type f -name '*.log' -mtime "+$GWMS_BOSCO_EGRESS_LOG_DAYS" -exec rm -f {} + 2>/dev/null
     fi
@@ -43,9 +57,7 @@ gwms_bosco_egress_log_line() {
 
 # gwms_bosco_egress_marker BOSCO_DIR NAME add|remove: the empty file that says a pilot runs, for `remote status`.
 gwms_bosco_egress_marker() {
-    [[ -z ${gwms_bosco_egress_home_hangs-} && -n $1 && ${HOME-} == /* ]] || return 1
-    gwms_bosco_limit_run "$GWMS_BOSCO_EGRESS_HOME_S" /dev/null gwms_bosco_egress_marker_set "$HOME/$1/pilots" "$2" "$3"
-    [[ $? != 124 ]] || gwms_bosco_egress_home_hangs=yes
+    gwms_bosco_egress_visit "$1" /dev/null gwms_bosco_egress_marker_set "${HOME-}/$1/pilots" "$2" "$3"
 }
 
 gwms_bosco_egress_marker_set() {
