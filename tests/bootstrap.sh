@@ -19,6 +19,8 @@ need mmdebstrap mmdebstrap
 need ip iproute2
 need pkill procps
 need openssl openssl
+need curl curl
+need wget wget
 need groff groff-base
 need patchelf patchelf
 need bats bats

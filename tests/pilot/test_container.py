@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,8 +49,9 @@ def image(session_path: Path) -> Path:
     lacking = machine_lacks()
     if lacking:
         pytest.skip(f"this machine has no {lacking}")
-    folder = session_path / "image"
-    folder.mkdir()
+    # More than one file of tests has this fixture.
+    folder = Path(tempfile.mkdtemp(prefix="image-", dir=session_path))
+    folder.chmod(0o755)
     with debian_node.running(APPTAINER_RECIPE, folder) as node:
         node.run(["bash", MAKE_IMAGE, str(folder / "site.sif")], user=0, deadline_s=BUILD_S).check_returncode()
     return folder / "site.sif"

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
@@ -344,8 +345,9 @@ def image(session_path: Path) -> Path:
     """A small image file, made once."""
     if machine_lacks():
         pytest.skip(f"this machine has no {machine_lacks()}")
-    folder = session_path / "image"
-    folder.mkdir()
+    # More than one file of tests has this fixture.
+    folder = Path(tempfile.mkdtemp(prefix="image-", dir=session_path))
+    folder.chmod(0o755)
     with debian_node.running(APPTAINER_RECIPE, folder) as node:
         node.run(["bash", MAKE_IMAGE, str(folder / "site.sif")], user=0, deadline_s=BUILD_S).check_returncode()
     return folder / "site.sif"

@@ -531,7 +531,7 @@ def test_output_that_nobody_takes_ends_no_work(three: Path, words: list[str], pl
 
 
 INTERRUPTED = """
-import argparse, signal, sys
+import argparse, sys
 from glideinwms_bosco.cli.remote_verb import Outcome, add_target_options, run_targets
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.remote.program import load_program
@@ -547,8 +547,6 @@ parser = argparse.ArgumentParser()
 add_target_options(parser)
 args = parser.parse_args(["--all", "--jobs", "2", "--key", sys.argv[1]])
 args.verb = "try"
-# Whoever starts the tests in the background may have them ignore it, and children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     run_targets(args, load_settings(), "x", work)
 except KeyboardInterrupt:
