@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -284,8 +285,9 @@ def half_open(daemon: LoopbackSshd) -> socket.socket:
     ends_at = time.monotonic() + 10
     while time.monotonic() < ends_at:
         waiting = socket.create_connection(("127.0.0.1", daemon.port))
-        if waiting.recv(4) == b"SSH-":
-            return waiting
+        with contextlib.suppress(ConnectionResetError):
+            if waiting.recv(4) == b"SSH-":
+                return waiting
         waiting.close()
     pytest.fail("sshd admits nobody")
 
