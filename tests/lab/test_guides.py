@@ -64,6 +64,8 @@ def hosts(lab: Lab) -> Iterator[Lab]:
     for host, unit in (("factory", "gwms-ssh-relay"), ("frontend", "gwms-ssh-broker")):
         lab.run(host, ["sh", "-c", f"kill $(cat /var/tmp/{unit}.pid)"], check=False)
     lab.run("factory", ["rm", "-f", f"{SITES}/example.yaml"])
+    # With a relay.conf there, commands without a key ask the relay.
+    lab.run("factory", ["rm", "-rf", "/etc/gwms-ssh-relay", "/run/gwms-ssh-relay"])
     lab.run("factory", ["sh", "-c", f"rm {CONDOR_CONFIG_D}/5?-g*.conf"])
     lab.run("factory", ["condor_reconfig"], user=USER)
 
