@@ -33,7 +33,13 @@ _LAUNCHER = """\
 export PYTHONPATH={folder}/python
 exec /usr/bin/python3 -m glideinwms_bosco.cli.main "$@"
 """
-_INSTALL = 'mkdir -p "$1/python"; cp -r "$2/glideinwms_bosco" "$1/python"; python3 -m compileall -q "$1/python"'
+# Without compiled files: in a checkout that is worked in, some are nobody else's to read.
+_INSTALL = """
+mkdir -p "$1/python"
+tar -C "$2" --exclude=__pycache__ -cf "$1/package.tar" glideinwms_bosco
+tar -C "$1/python" -xf "$1/package.tar"
+python3 -m compileall -q "$1/python"
+"""
 
 
 @dataclass(frozen=True)
