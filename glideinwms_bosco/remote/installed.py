@@ -4,14 +4,33 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Optional
 
 from glideinwms_bosco.errors import RemoteError
+from glideinwms_bosco.remote.messages import Reply
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.ssh import SshSession
 
 LINK_TIMEOUT_S = 60.0
 _TARGET = re.compile(r"versions/([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What `~/<bosco_dir>/glite` is: "ours", with the digest, "foreign" (not a link of ours) or "none"."""
+
+    kind: str
+    digest: Optional[str] = None
+
+
+def read_installed(reply: Reply) -> Installed:
+    """Take it from the answer of scripts/link.sh."""
+    links = reply.values("LINK")
+    found = _TARGET.fullmatch(links[0]) if links else None
+    if found:
+        return Installed("ours", found[1])
+    return Installed("foreign" if links or reply.values("OTHER") else "none")
 
 
 def installed_digest(session: SshSession, bosco_dir: str) -> Optional[str]:
@@ -20,10 +39,8 @@ def installed_digest(session: SshSession, bosco_dir: str) -> Optional[str]:
     Raises:
         RemoteError: there is nothing at all, or the account does not answer.
     """
-    program = load_program("begin.sh", "link.sh")
-    # It names pilots too, which nobody asks for here: one at most.
-    reply = session.run_script(program, (bosco_dir, "1"), deadline_s=LINK_TIMEOUT_S)
-    if not reply.values("LINK") and not reply.values("OTHER"):
+    reply = session.run_script(load_program("begin.sh", "link.sh"), (bosco_dir,), deadline_s=LINK_TIMEOUT_S)
+    installed = read_installed(reply)
+    if installed.kind == "none":
         raise RemoteError(f"{session.label}: there is no ~/{bosco_dir}/glite", "run `gwms-bosco remote deploy` first")
-    found = _TARGET.fullmatch(reply.values("LINK")[0]) if reply.values("LINK") else None
-    return found[1] if found else None
+    return installed.digest

@@ -39,7 +39,7 @@ class SitePilots:
 
 
 def parse_markers(reply: Reply) -> SitePilots:
-    """Count the PILOT lines of scripts/link.sh.
+    """Count the PILOT lines of scripts/pilots.sh.
 
     Raises:
         MessageFormatError: the login node's time is missing.

@@ -3,31 +3,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from glideinwms_bosco.errors import RemoteError
 from glideinwms_bosco.remote.history import Event, History
-from glideinwms_bosco.remote.messages import MessageFormatError, Reply
+from glideinwms_bosco.remote.installed import LINK_TIMEOUT_S, Installed, read_installed
+from glideinwms_bosco.remote.messages import MessageFormatError
 from glideinwms_bosco.remote.pilots import Pilots
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.site_pilots import MAX_MARKERS, SitePilots, parse_markers
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.site.model import Account
 
-LINK_TIMEOUT_S = 60.0
 SHOWN_VERBS = ("deploy", "probe", "test")
 """Commands whose last run is shown."""
-_TARGET = re.compile(r"versions/([0-9a-f]{64})")
-
-
-@dataclass(frozen=True)
-class Installed:
-    """What `~/<bosco_dir>/glite` is: "ours", with the digest, "foreign" (not a link of ours) or "none"."""
-
-    kind: str
-    digest: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -86,21 +76,14 @@ def look(session: SshSession, bosco_dir: str) -> tuple[Installed, SitePilots]:
     Raises:
         RemoteError: as `SshSession.run_script`.
     """
-    header = (bosco_dir, str(MAX_MARKERS))
-    reply = session.run_script(load_program("begin.sh", "link.sh"), header, deadline_s=LINK_TIMEOUT_S)
+    # Each part of the program reads parameters of its own.
+    header = (bosco_dir, str(MAX_MARKERS), bosco_dir)
+    reply = session.run_script(load_program("begin.sh", "pilots.sh", "link.sh"), header, deadline_s=LINK_TIMEOUT_S)
     try:
         pilots = parse_markers(reply)
     except MessageFormatError as error:
         raise RemoteError(f"{session.label} gave an answer that cannot be understood: {error}") from None
-    return _installed(reply), pilots
-
-
-def _installed(reply: Reply) -> Installed:
-    links = reply.values("LINK")
-    found = _TARGET.fullmatch(links[0]) if links else None
-    if found:
-        return Installed("ours", found[1])
-    return Installed("foreign" if links or reply.values("OTHER") else "none")
+    return read_installed(reply), pilots
 
 
 def credential_state(account: Account) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from glideinwms_bosco.remote.installed import Installed
 from glideinwms_bosco.remote.messages import Message, MessageFormatError, Reply
 from glideinwms_bosco.remote.site_pilots import (
     MAX_AGE_S,
@@ -18,7 +19,7 @@ from glideinwms_bosco.remote.site_pilots import (
     SitePilots,
     parse_markers,
 )
-from glideinwms_bosco.remote.status import Installed, look
+from glideinwms_bosco.remote.status import look
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_deploy import snapshot
 from tests.unit.test_remote_ssh import runtime_directory
