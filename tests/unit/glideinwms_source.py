@@ -23,8 +23,12 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    # Not where this runs as a program of glideinWMS's side.
+    import pytest
 
 DEADLINE_S = 60.0
 
@@ -148,6 +152,19 @@ class Factory:
             timeout=DEADLINE_S,
             check=False,
         )
+
+
+def factory_for_commands(folder: Path, checkout: str, monkeypatch: pytest.MonkeyPatch) -> Factory:
+    """A factory in `factory` of a folder, for which gwms-bosco renders what it finds in `sites.d` there."""
+    (folder / "factory").mkdir()
+    factory = Factory(folder / "factory", Path(checkout))
+    for name in ("sites.d", "state"):
+        (folder / name).mkdir()
+    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
+    monkeypatch.setenv("GWMS_BOSCO_SITES", str(folder / "sites.d"))
+    monkeypatch.setenv("GWMS_BOSCO_STATE", str(folder / "state"))
+    monkeypatch.setenv("GWMS_BOSCO_CONFIG_D", str(factory.config_d))
+    return factory
 
 
 def _values(path: Path) -> dict[str, str]:

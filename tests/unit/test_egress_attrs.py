@@ -13,7 +13,7 @@ from glideinwms_bosco.egress.attrs import egress_attrs, timeout_multiplier
 from glideinwms_bosco.pilot.attrs import runtime_attrs
 from glideinwms_bosco.pilot.plan import EGRESS_CHECK_PERIOD_S, PilotPlan, pilot_plan
 from glideinwms_bosco.site.network import ConnectLimits
-from tests.unit.glideinwms_source import Factory, is_checkout
+from tests.unit.glideinwms_source import factory_for_commands, is_checkout
 from tests.unit.network_text import PILOT_IMAGE, closed, closed_site
 from tests.unit.pilot_world import make_scripts
 from tests.unit.site_text import changed_site
@@ -134,14 +134,7 @@ def test_own_attribute_of_an_entry_wins(tmp_path: Path) -> None:
 def test_settings_reach_condor_config_by_glideinwms_own_reconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "factory").mkdir()
-    factory = Factory(tmp_path / "factory", Path(SOURCE))
-    for name in ("sites.d", "state"):
-        (tmp_path / name).mkdir()
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
-    monkeypatch.setenv("GWMS_BOSCO_SITES", str(tmp_path / "sites.d"))
-    monkeypatch.setenv("GWMS_BOSCO_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("GWMS_BOSCO_CONFIG_D", str(factory.config_d))
+    factory = factory_for_commands(tmp_path, SOURCE, monkeypatch)
     monkeypatch.setenv("GWMS_BOSCO_SCRIPTS", str(make_scripts(tmp_path / "scripts")))
     (tmp_path / "sites.d" / "closed.yaml").write_text(closed(runtime=f"runtime: {{{CVMFS}}}\n"), encoding="utf-8")
     assert main(["entry", "render", "--lint"]) == OK

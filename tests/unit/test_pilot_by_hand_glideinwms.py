@@ -10,7 +10,7 @@ import pytest
 
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.pilot.factory_dir import pilot_arguments, read_requests
-from tests.unit.glideinwms_source import Factory, is_checkout
+from tests.unit.glideinwms_source import factory_for_commands, is_checkout
 from tests.unit.site_text import write_site
 from tests.unit.test_pilot_by_hand import REQUEST, options_of
 
@@ -23,14 +23,7 @@ BY_HAND = {"-schedd": "local", "-submitcredid": "by-hand", "-cluster": "0", "-su
 
 
 def test_arguments_are_those_of_the_factory_after_reconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "factory").mkdir()
-    factory = Factory(tmp_path / "factory", Path(SOURCE))
-    for name in ("sites.d", "state"):
-        (tmp_path / name).mkdir()
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
-    monkeypatch.setenv("GWMS_BOSCO_SITES", str(tmp_path / "sites.d"))
-    monkeypatch.setenv("GWMS_BOSCO_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("GWMS_BOSCO_CONFIG_D", str(factory.config_d))
+    factory = factory_for_commands(tmp_path, SOURCE, monkeypatch)
     write_site(tmp_path / "sites.d")
     assert main(["entry", "render"]) == OK
     done = factory.reconfig()

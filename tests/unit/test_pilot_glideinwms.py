@@ -18,7 +18,7 @@ from lxml import etree
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.entry.meaning import entry_meanings
 from glideinwms_bosco.webproxy.capacity import spread_s
-from tests.unit.glideinwms_source import Factory, is_checkout
+from tests.unit.glideinwms_source import Factory, factory_for_commands, is_checkout
 from tests.unit.pilot_world import ALL, make_ca, make_distribution, make_scripts
 from tests.unit.site_text import VALID
 from tests.unit.siteconf_world import SMALLEST
@@ -47,14 +47,7 @@ runtime:
 @pytest.fixture
 def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Factory:
     """A factory after a render of a batch site and an external one with every field, and after reconfig."""
-    (tmp_path / "factory").mkdir()
-    factory = Factory(tmp_path / "factory", Path(SOURCE))
-    for name in ("sites.d", "state"):
-        (tmp_path / name).mkdir()
-    monkeypatch.delenv("GWMS_BOSCO_CONFIG", raising=False)
-    monkeypatch.setenv("GWMS_BOSCO_SITES", str(tmp_path / "sites.d"))
-    monkeypatch.setenv("GWMS_BOSCO_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("GWMS_BOSCO_CONFIG_D", str(factory.config_d))
+    factory = factory_for_commands(tmp_path, SOURCE, monkeypatch)
     monkeypatch.setenv("GWMS_BOSCO_SCRIPTS", str(make_scripts(tmp_path / "scripts")))
     runtime = ALL.replace("DIST", str(make_distribution(tmp_path / "dist")))
     runtime = runtime.replace("ca_dir: CA", f"ca_dir: {make_ca(tmp_path / 'ca')}")
