@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.lab.host import Host
+from tests.lab.personal_condor import PLACES
 from tests.lab.process import wait_for
 from tests.lab.settings import BASE_HOSTS, CHECKOUT_IN_HOST, FACTORY_CONDOR_CONFIG
 
@@ -16,27 +17,12 @@ USER = "factory"
 # The intervals at the end are short because tests wait for them; everything else is as on a factory.
 # `config.d` is there for the knobs that the product or a test adds.
 _CONFIG = """\
-RELEASE_DIR=/usr
-LOCAL_DIR={home}/condor
 LOCAL_CONFIG_DIR=$(LOCAL_DIR)/config.d
-LOG=$(LOCAL_DIR)/log
-SPOOL=$(LOCAL_DIR)/spool
-LOCK=$(LOCAL_DIR)/lock
-RUN=$(LOCAL_DIR)/run
-EXECUTE=$(LOCAL_DIR)/execute
-CRED_STORE_DIR=$(LOCAL_DIR)/cred
-BIN=/usr/bin
-SBIN=/usr/sbin
-LIB=/usr/lib
-LIBEXEC=/usr/libexec/condor
 CONDOR_HOST=factory
 NETWORK_INTERFACE={address}
 COLLECTOR_NAME=factory-pool
 DAEMON_LIST=MASTER,COLLECTOR,SCHEDD
 SEC_DEFAULT_AUTHENTICATION_METHODS=FS
-SEC_PASSWORD_DIRECTORY=$(LOCAL_DIR)/passwords.d
-SEC_TOKEN_DIRECTORY=$(LOCAL_DIR)/tokens.d
-SEC_TOKEN_SYSTEM_DIRECTORY=$(LOCAL_DIR)/tokens.d
 use security:recommended_v9_0
 ALLOW_ADMINISTRATOR=factory@*
 GRIDMANAGER_LOG=$(LOG)/GridmanagerLog
@@ -58,7 +44,7 @@ _DIRS = ("config.d", "log", "spool", "lock", "run", "execute", "cred", "password
 
 def start(host: Host) -> None:
     """Write configuration and launcher, start HTCondor; wait_ready waits for it."""
-    config = _CONFIG.format(home=HOME, address=BASE_HOSTS["factory"].links[0].address)
+    config = (PLACES + _CONFIG).format(folder=f"{HOME}/condor", address=BASE_HOSTS["factory"].links[0].address)
     host.write_file(FACTORY_CONDOR_CONFIG, config)
     host.write_file("/etc/profile.d/lab-condor.sh", f"export CONDOR_CONFIG={FACTORY_CONDOR_CONFIG}\n")
     host.write_file("/usr/local/bin/gwms-bosco", _LAUNCHER.format(checkout=CHECKOUT_IN_HOST), mode=0o755)

@@ -8,6 +8,7 @@ everywhere.
 from __future__ import annotations
 
 from tests.lab.lab import Lab
+from tests.lab.personal_condor import PLACES
 from tests.lab.process import wait_for
 from tests.lab.settings import BASE_HOSTS, CLUSTER, HOSTS
 
@@ -22,26 +23,11 @@ READY_DEADLINE_S = 40.0
 
 # The intervals are short because tests wait for them.
 _CONFIG = """\
-RELEASE_DIR=/usr
-LOCAL_DIR={home}
-LOG=$(LOCAL_DIR)/log
-SPOOL=$(LOCAL_DIR)/spool
-LOCK=$(LOCAL_DIR)/lock
-RUN=$(LOCAL_DIR)/run
-EXECUTE=$(LOCAL_DIR)/execute
-CRED_STORE_DIR=$(LOCAL_DIR)/cred
-BIN=/usr/bin
-SBIN=/usr/sbin
-LIB=/usr/lib
-LIBEXEC=/usr/libexec/condor
 CONDOR_HOST=outside
 NETWORK_INTERFACE={address}
 COLLECTOR_NAME=lab-pool
 TRUST_DOMAIN={domain}
 DAEMON_LIST=MASTER,COLLECTOR,NEGOTIATOR,SCHEDD
-SEC_PASSWORD_DIRECTORY=$(LOCAL_DIR)/passwords.d
-SEC_TOKEN_DIRECTORY=$(LOCAL_DIR)/tokens.d
-SEC_TOKEN_SYSTEM_DIRECTORY=$(LOCAL_DIR)/tokens.d
 SEC_TOKEN_POOL_SIGNING_KEY_FILE=$(LOCAL_DIR)/passwords.d/POOL
 SEC_DEFAULT_AUTHENTICATION_METHODS=FS,IDTOKENS
 use security:recommended_v9_0
@@ -89,7 +75,7 @@ def start(lab: Lab, way_out: bool = True) -> None:
     host = lab.host(HOST)
     host.sh(_PREPARE, user=USER)
     address = BASE_HOSTS[HOST].links[0].address
-    text = _CONFIG.format(home=HOME, address=address, domain=TRUST_DOMAIN, user=USER)
+    text = (PLACES + _CONFIG).format(folder=HOME, address=address, domain=TRUST_DOMAIN, user=USER)
     host.write_file(CONFIG, text, f"{USER}:{USER}")
     host.run(["condor_master", "-pidfile", f"{HOME}/run/master.pid"], user=USER, env=ENV)
     if way_out:

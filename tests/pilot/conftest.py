@@ -133,3 +133,15 @@ def make_pilot(tmp_path: Path) -> Callable[..., Pilot]:
         return Pilot(on, tmp_path / name, config, env)
 
     return make
+
+
+@pytest.fixture(name="node")
+def faultless_node(make_node: Callable[..., node.Node]) -> node.Node:
+    """A node that lacks nothing."""
+    return make_node()
+
+
+@pytest.fixture(params=["userns", "fusermount"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """A rung of cvmfsexec that has a holder."""
+    return str(request.param)

@@ -21,16 +21,6 @@ HUNG = 137
 """Of `timeout -s KILL`."""
 
 
-@pytest.fixture(params=["userns", "fusermount"])
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def node(make_node: MakeNode) -> Node:
-    return make_node()
-
-
 @pytest.fixture
 def start(node: Node, make_pilot: MakePilot, distribution: Path, mode: str) -> Callable[..., Pilot]:
     def pilot(name: str, **config: str) -> Pilot:

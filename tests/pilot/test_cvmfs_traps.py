@@ -24,16 +24,6 @@ DEADLINE_S = 30.0
 TRAPPING = 'trap "echo trapped; exit 42" TERM; echo ready; while :; do sleep 0.05; done'
 
 
-@pytest.fixture(params=["userns", "fusermount"])
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def node(make_node: MakeNode) -> Node:
-    return make_node()
-
-
 @pytest.fixture
 def pilot(node: Node, make_pilot: MakePilot, distribution: Path, mode: str) -> Iterator[Pilot]:
     pilot = make_pilot(node, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS=mode)

@@ -35,6 +35,20 @@ fake_ssh() {
     chmod 0755 bin/ssh
 }
 
+# listen PROGRAM...: a server started by that program, on a free port, whose number goes to the file `port`; its process
+# is `server`. The system's Python, which other accounts may run too.
+listen() {
+    "$@" /usr/bin/python3 -c 'import socket
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+input()' >port < <(sleep 30) &
+    server=$!
+    for _ in {1..200}; do
+        [ -s port ] || gwms_bosco_limit_pause 0.05 || true
+    done
+    [ -s port ]
+}
+
 # in_script COMMAND...: start as a script of its own, which is the tunnel's user.
 in_script() {
     local name text=
@@ -235,15 +249,7 @@ TABLE
 }
 
 @test "ports: who listens is named; those chosen are free and not the kernel's own" {
-    python3 -c 'import socket
-s = socket.create_server(("127.0.0.1", 0))
-print(s.getsockname()[1], flush=True)
-input()' >port < <(sleep 30) &
-    server=$!
-    for _ in {1..200}; do
-        [ -s port ] || gwms_bosco_limit_pause 0.05 || true
-    done
-    [ -s port ]
+    listen env
     [ "$(gwms_bosco_tunnel_port_owner "$(cat port)")" = "$EUID" ]
     kill "$server"
     wait "$server" || true
@@ -287,15 +293,7 @@ input()' >port < <(sleep 30) &
     : >lock
     exec {held}<lock
     flock "$held"
-    setpriv --reuid=2001 --regid=2001 --clear-groups /usr/bin/python3 -c 'import socket
-s = socket.create_server(("127.0.0.1", 0))
-print(s.getsockname()[1], flush=True)
-input()' >port < <(sleep 30) &
-    server=$!
-    for _ in {1..200}; do
-        [ -s port ] || gwms_bosco_limit_pause 0.05 || true
-    done
-    [ -s port ]
+    listen setpriv --reuid=2001 --regid=2001 --clear-groups
     echo "PROXY=$(cat port)" >ports
     [[ $(gwms_bosco_tunnel_state .) == "DOWN "*" port $(cat port) on this node is in the hands of user id 2001" ]]
     kill "$server"
