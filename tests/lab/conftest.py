@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.lab.closed_site import ClosedSite, prepare_closed
+from tests.lab.keyless import forget_relay
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, prepare_factory
 from tests.lab.pilot_site import prepare
@@ -55,8 +56,13 @@ def entries(lab: Lab) -> Mapping[str, PilotEntry]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_sites_of_other_modules(request: pytest.FixtureRequest) -> None:
-    """Sites are checked beside each other: those of another module, with other keys for the same host, would clash."""
+def _nothing_of_other_modules(request: pytest.FixtureRequest) -> None:
+    """Let the factory know nothing of what another module left behind: which modules share a lab, chance decides.
+
+    Sites are checked beside each other, so those of another module, with other keys for the same host, would clash;
+    with a relay.conf there, commands without a key ask the relay.
+    """
     if "lab" in request.fixturenames and request.module.__name__ != "tests.lab.test_lab_lifecycle":
         lab: Lab = request.getfixturevalue("lab")
         lab.run("factory", ["find", SITES, "-name", "*.yaml", "-delete"])
+        forget_relay(lab)

@@ -17,7 +17,9 @@ RELAY_USER = "gwmsrelay"
 BROKER_USER = "gwmsbroker"
 FACTORY_USER = "factory"
 RELAY_DIR = "/etc/gwms-ssh-relay"
+CONDOR_CONFIG_D = "/home/factory/condor/config.d"
 SOCKETS = "/run/gwms-ssh-relay"
+RELAY_SNIPPET = f"{CONDOR_CONFIG_D}/50-gwms-ssh-relay.conf"
 CREDENTIALS = "/var/lib/gwms-factory/client-proxies"
 BROKER_DIR = "/etc/gwms-ssh-broker"
 PORT = 8620
@@ -106,20 +108,27 @@ def start_relay(lab: Lab) -> Relay:
     """Install and start the relay on the factory, and point HTCondor at its gahp launcher."""
     _install(lab, "factory", _FACTORY_PROGRAMS)
     _add_user(lab, "factory", RELAY_USER, FACTORY_USER)
-    lab.run("factory", ["rm", "-rf", RELAY_DIR])  # of another test module
     lab.run("factory", ["install", "-d", "-o", RELAY_USER, "-m", "0755", RELAY_DIR])
     lab.run("factory", ["install", "-d", "-o", RELAY_USER, "-g", FACTORY_USER, "-m", "0750", SOCKETS])
     lab.run("factory", ["install", "-d", "-m", "0755", "/var/lib/gwms-factory", CREDENTIALS])
     _write_conf(lab, [])
     made = lab.run("factory", ["gwms-ssh-relay", "init", "--host", "factory"], user=RELAY_USER).stdout
     snippet = lab.run("factory", ["cat", f"{CHECKOUT_IN_HOST}/factory_configs/htcondor/50-gwms-ssh-relay.conf"]).stdout
-    lab.write_file("factory", "/home/factory/condor/config.d/50-gwms-ssh-relay.conf", snippet, FACTORY_USER)
+    lab.write_file("factory", RELAY_SNIPPET, snippet, FACTORY_USER)
     lab.run("factory", ["condor_reconfig"], user=FACTORY_USER)
     daemon = Daemon(lab, "factory", RELAY_USER, "relay", ["gwms-ssh-relay", "run"])
     daemon.start()
     relay = Relay(lab, _pin(made), daemon)
     _await_answer(lab, daemon, ["gwms-ssh-relay", "status"], "factory", FACTORY_USER)
     return relay
+
+
+def forget_relay(lab: Lab) -> None:
+    """Leave nothing of a relay that has ended on the factory, and point HTCondor back at its own remote_gahp."""
+    lab.run("factory", ["rm", "-rf", RELAY_DIR, SOCKETS])
+    if lab.run("factory", ["test", "-e", RELAY_SNIPPET], check=False).returncode == 0:
+        lab.run("factory", ["rm", RELAY_SNIPPET])
+        lab.run("factory", ["condor_reconfig"], user=FACTORY_USER)
 
 
 def _await_answer(lab: Lab, daemon: Daemon, argv: list[str], host: str, user: str) -> None:

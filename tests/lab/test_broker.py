@@ -82,8 +82,6 @@ def world(lab: Lab) -> Iterator[World]:
     site.remove(lab)
     for daemon in (relay.daemon, *(broker.daemon for broker in brokers.values())):
         daemon.stop()
-    lab.run("factory", ["rm", "/home/factory/condor/config.d/50-gwms-ssh-relay.conf"])
-    lab.run("factory", ["condor_reconfig"], user=FACTORY_USER)
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.follow import Follower, add_gfactory, add_systemctl, name_hosts
-from tests.lab.keyless import _FACTORY_PROGRAMS, _FRONTEND_PROGRAMS, _install, authorise
+from tests.lab.keyless import _FACTORY_PROGRAMS, _FRONTEND_PROGRAMS, CONDOR_CONFIG_D, RELAY_SNIPPET, _install, authorise
 from tests.lab.lab import Lab
-from tests.lab.operator import CONFIG_D, SITES, USER
+from tests.lab.operator import CONFIG_D, USER, prepare_factory
 from tests.lab.settings import CHECKOUT_IN_HOST
 from tests.lab.sites import run_test
 from tests.lab.waiting import await_no_gahp, await_true
 from tests.pages import Step, steps_of
 
 UP_DEADLINE_S = 30.0
-CONDOR_CONFIG_D = "/home/factory/condor/config.d"
 CREDENTIALS = "/var/lib/gwms-factory/client-proxies/user_fecms"
 
 
@@ -30,8 +30,19 @@ def between(page: str, first: str, last: str = "") -> list[Step]:
 
 
 @pytest.fixture(scope="module")
-def hosts(lab: Lab) -> Iterator[Lab]:
-    """What the packages of both hosts bring, from the checkout."""
+def hosts() -> Iterator[Lab]:
+    """What the packages of both hosts bring, from the checkout; a lab of its own, as nothing else may be there."""
+    lab = Lab(f"gwmsguides{os.getpid()}")
+    lab.up()
+    try:
+        prepare_factory(lab)
+        _install_packages(lab)
+        yield lab
+    finally:
+        lab.down()
+
+
+def _install_packages(lab: Lab) -> None:
     lab.ensure("frontend")
     name_hosts(lab, "factory", "frontend")
     add_gfactory(lab)
@@ -41,33 +52,22 @@ def hosts(lab: Lab) -> Iterator[Lab]:
     ):
         _install(lab, host, programs)
         add_systemctl(lab, host)
-        if lab.run(host, ["id", unit], check=False).returncode:
-            lab.run(host, ["useradd", "--system", unit])
-        lab.run(host, ["install", "-d", "/usr/lib/systemd/system", f"/etc/{unit}"])
+        lab.run(host, ["useradd", "--system", "--user-group", unit])
+        lab.run(host, ["install", "-d", "/usr/lib/systemd/system"])
         unit_file = f"{CHECKOUT_IN_HOST}/packaging/systemd/{unit}.service"
         lab.run(host, ["install", "-m", "0644", unit_file, "/usr/lib/systemd/system/"])
-    if lab.run("frontend", ["id", "frontend"], check=False).returncode:
-        lab.run("frontend", ["useradd", "--system", "frontend"])
-    lab.run("frontend", ["rm", "-rf", "/etc/gwms-ssh-broker"])
+    lab.run("frontend", ["useradd", "--system", "frontend"])
+    lab.run("frontend", ["install", "-d", "-m", "0750", "-g", "gwms-ssh-broker", "/etc/gwms-ssh-broker"])
+    lab.run("factory", ["install", "-d", "-o", "gwms-ssh-relay", "/etc/gwms-ssh-relay"])
     lab.run(
         "factory", ["install", "-m", "0644", f"{CHECKOUT_IN_HOST}/factory_configs/relay.conf", "/etc/gwms-ssh-relay/"]
     )
-    lab.run("factory", ["chown", "gwms-ssh-relay", "/etc/gwms-ssh-relay"])
     snippet = lab.run("factory", ["cat", f"{CHECKOUT_IN_HOST}/factory_configs/htcondor/50-gwms-ssh-relay.conf"]).stdout
-    lab.write_file("factory", f"{CONDOR_CONFIG_D}/50-gwms-ssh-relay.conf", snippet, USER)
+    lab.write_file("factory", RELAY_SNIPPET, snippet, USER)
     # The lab's HTCondor belongs to the factory's account; that of a host obeys root.
     lab.write_file("factory", f"{CONDOR_CONFIG_D}/51-guides.conf", "ALLOW_ADMINISTRATOR = *\n", USER)
     lab.run("factory", ["condor_reconfig"], user=USER)
     lab.run("factory", ["install", "-d", "-m", "0755", "/var/lib/gwms-factory", "/var/lib/gwms-factory/client-proxies"])
-    yield lab
-    await_no_gahp(lab)
-    for host, unit in (("factory", "gwms-ssh-relay"), ("frontend", "gwms-ssh-broker")):
-        lab.run(host, ["sh", "-c", f"kill $(cat /var/tmp/{unit}.pid)"], check=False)
-    lab.run("factory", ["rm", "-f", f"{SITES}/example.yaml"])
-    # With a relay.conf there, commands without a key ask the relay.
-    lab.run("factory", ["rm", "-rf", "/etc/gwms-ssh-relay", "/run/gwms-ssh-relay"])
-    lab.run("factory", ["sh", "-c", f"rm {CONDOR_CONFIG_D}/5?-g*.conf"])
-    lab.run("factory", ["condor_reconfig"], user=USER)
 
 
 def test_guides_lead_from_packages_to_a_job_by_a_handle(hosts: Lab) -> None:

@@ -31,9 +31,9 @@ from tests.lab.web_site import (
 )
 
 CROWD = 200
-STARTS_PER_S = 16
+STARTS_PER_S = 10
 BUDGET_PER_S = STARTS_PER_S * SETUP_REQUESTS
-"""Makes the plan have 200 pilots start within 40 s."""
+"""Makes the plan have 200 pilots start within 98 s: one node beside another lab bears that."""
 TEST_REQUESTS = 2
 """What one pilot's proxy_setup asks a proxy for that passes at once."""
 MOUNT_REQUESTS = SETUP_REQUESTS - TEST_REQUESTS
@@ -140,7 +140,9 @@ def test_crowd_of_pilots_stays_within_the_budget(lab: Lab, crowd_entry: PilotEnt
     began = time.time()
     found = set_up(lab, crowd_entry, CROWD, [MANIFEST] * MOUNT_REQUESTS)
     took_s = time.time() - began
-    assert Counter((one["rc"], one.get("GWMS_BOSCO_WEB_PROXY")) for one in found) == {(0, all_well.crowd.url): CROWD}
+    failed = [one for one in found if one["rc"]]
+    assert not failed, f"{len(failed)} failed: {failed[0]}"
+    assert Counter(one["GWMS_BOSCO_WEB_PROXY"] for one in found) == {all_well.crowd.url: CROWD}
     asked = all_well.crowd.requests(began)
     assert len(asked) <= CROWD * SETUP_REQUESTS
     rush = time.time()
