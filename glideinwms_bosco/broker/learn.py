@@ -3,21 +3,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from glideinwms_bosco import key_scan
 from glideinwms_bosco.broker.policy_model import Entry
 from glideinwms_bosco.errors import BrokerError, UsageError, WireError
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized
 
-KEY_TYPES = "ed25519,ecdsa,rsa"
-TIMEOUT_S = 10
-# ssh-keyscan opens one connection per key type; its own time-out is per connection.
-_CONNECTIONS = 3
-MAX_SCAN_BYTES = 65536
 MAX_PORT = 65535
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -45,53 +39,36 @@ class Proposal:
         return bool(self.new and self.missing and not self.known)
 
 
-def scan(host: str, port: int, timeout_s: int = TIMEOUT_S) -> tuple[PublicKey, ...]:
-    """Return the keys that a host shows now, sorted by type. They are not authenticated in any way.
+def scan(host: str, port: int, timeout_s: int = key_scan.TIMEOUT_S) -> tuple[PublicKey, ...]:
+    """Return the keys that a host shows now, sorted by type.
 
     Args:
         timeout_s: seconds to wait for each of the connections.
 
     Raises:
         UsageError: a malformed host or port.
-        BrokerError: no answer, no key, or no ssh-keyscan on this machine.
+        RemoteError: no answer, no key, or no ssh-keyscan on this machine.
+        BrokerError: a key that could not be verified anyway.
     """
     if not _HOST.fullmatch(host) or not 0 < port <= MAX_PORT:
         raise UsageError(f"{host[:253]!r} port {port}: no usable address", "give a host name and a port up to 65535")
-    where, deadline_s = f"{host}:{port}", timeout_s * (_CONNECTIONS + 1)
-    argv = ["ssh-keyscan", "-T", str(timeout_s), "-p", str(port), "-t", KEY_TYPES, "--", host]
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise BrokerError(f"{where}: no host key within {deadline_s} s") from None
-    except OSError as error:
-        raise BrokerError(f"ssh-keyscan cannot be run: {error.strerror}", "install the OpenSSH client") from None
-    if len(done.stdout) > MAX_SCAN_BYTES:
-        raise BrokerError(f"{where}: ssh-keyscan gave more than {MAX_SCAN_BYTES} bytes")
-    keys = parse_scan(done.stdout.decode("utf-8", "replace"), where)
-    if not keys:
-        raise BrokerError(f"{where}: shows no host key", "is an ssh server listening there?")
-    return keys
+    found = key_scan.scan(host, port, timeout_s)
+    if not found.keys:
+        raise key_scan.no_key(found)
+    keys = {key.blob: key for key in (parse_key(line, found.where) for line in found.keys)}
+    return tuple(sorted(keys.values(), key=lambda key: (key.algorithm, key.blob)))
 
 
-def parse_scan(output: str, where: str) -> tuple[PublicKey, ...]:
-    """Parse what ssh-keyscan prints: lines `NAME TYPE BASE64`; comments start with #.
+def parse_key(line: str, where: str) -> PublicKey:
+    """Parse "TYPE BASE64".
 
     Raises:
-        BrokerError: another line, or a key that could not be verified anyway.
+        BrokerError: a key that could not be verified anyway.
     """
-    found: dict[bytes, PublicKey] = {}
-    for line in output.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            key = parse_authorized(line.partition(" ")[2])
-        except WireError as error:
-            raise BrokerError(f"{where}: a host key that cannot be used: {error.message}") from None
-        found[key.blob] = key
-    return tuple(sorted(found.values(), key=lambda key: (key.algorithm, key.blob)))
+    try:
+        return parse_authorized(line)
+    except WireError as error:
+        raise BrokerError(f"{where}: a host key that cannot be used: {error.message}") from None
 
 
 def propose(entry: Entry, host: str, port: int, found: Sequence[PublicKey]) -> Proposal:

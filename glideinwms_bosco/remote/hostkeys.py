@@ -6,18 +6,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
-import subprocess
 from dataclasses import dataclass
 
+from glideinwms_bosco import key_scan
 from glideinwms_bosco.errors import RemoteError, UnreachableError
-from glideinwms_bosco.remote.connection import Endpoint, bracketed
+from glideinwms_bosco.remote.connection import Endpoint
 from glideinwms_bosco.remote.ssh_errors import classify_ssh_failure
-
-KEY_TYPES = "ed25519,ecdsa,rsa"
-# ssh-keyscan opens one connection per key type; its own time-out is per connection.
-_CONNECTIONS = 3
-MAX_SCAN_OUTPUT_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -46,24 +40,21 @@ def fingerprint_sha256(key: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
-def parse_key_scan(output: str, endpoint_host: str) -> tuple[ScannedKey, ...]:
-    """Parse the standard output of ssh-keyscan (lines `name TYPE BASE64`, comments start with #)."""
-    keys: list[ScannedKey] = []
-    for line in output.splitlines():
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            if len(words) != 3:
-                raise ValueError("three words expected")
-            keys.append(ScannedKey(words[1], words[2], fingerprint_sha256(words[2])))
-        except (ValueError, binascii.Error):
-            raise RemoteError(f"ssh-keyscan gave an unexpected line for {endpoint_host}: {line[:80]!r}") from None
-    return tuple(sorted(keys, key=lambda key: (key.type, key.key)))
+def parse_key(line: str, where: str) -> ScannedKey:
+    """Parse "TYPE BASE64".
+
+    Raises:
+        RemoteError: its second word is no base64.
+    """
+    kind, _, key = line.partition(" ")
+    try:
+        return ScannedKey(kind, key, fingerprint_sha256(key))
+    except (ValueError, binascii.Error):
+        raise RemoteError(f"{where} shows a host key that is none: {line[:80]!r}") from None
 
 
-def scan_host_keys(host: str, port: int, timeout_s: int = 10) -> tuple[ScannedKey, ...]:
-    """Return the host keys a server shows, sorted by type. They are not authenticated in any way.
+def scan_host_keys(host: str, port: int, timeout_s: int = key_scan.TIMEOUT_S) -> tuple[ScannedKey, ...]:
+    """Return the host keys a server shows, sorted by type.
 
     Args:
         host: name or address, validated as in `Endpoint`.
@@ -76,27 +67,11 @@ def scan_host_keys(host: str, port: int, timeout_s: int = 10) -> tuple[ScannedKe
     """
     # Borrow the strict patterns of Endpoint; the key is a placeholder of the right form.
     Endpoint(host, port, "nobody", ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==",))
-    argv = ["ssh-keyscan", "-T", str(timeout_s), "-p", str(port), "-t", KEY_TYPES, "--", host]
-    where = f"{bracketed(host)}:{port}"
-    deadline_s = timeout_s * (_CONNECTIONS + 1)
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise UnreachableError(f"no host key of {where} within {deadline_s} s") from None
-    except OSError as error:
-        raise RemoteError(f"ssh-keyscan cannot be run: {error}", "install the OpenSSH client tools") from None
-    if len(done.stdout) > MAX_SCAN_OUTPUT_BYTES:
-        raise RemoteError(f"ssh-keyscan gave more than {MAX_SCAN_OUTPUT_BYTES} bytes for {where}")
-    keys = parse_key_scan(done.stdout.decode("utf-8", "replace"), where)
+    found = key_scan.scan(host, port, timeout_s)
+    keys = [parse_key(line, found.where) for line in found.keys]
     if keys:
-        return keys
-    # Newer ssh-keyscan prints the server's version banner as a comment on stderr too; it explains nothing.
-    stderr = done.stderr.decode("utf-8", "replace")
-    text = "\n".join(line for line in stderr.splitlines() if not line.startswith("#"))
-    failure = classify_ssh_failure(text, where=where, host=host, port=port)
-    if text and isinstance(failure, UnreachableError):
+        return tuple(sorted(keys, key=lambda key: (key.type, key.key)))
+    failure = classify_ssh_failure(found.trouble, where=found.where, host=host, port=port)
+    if found.trouble and isinstance(failure, UnreachableError):
         raise failure
-    raise UnreachableError(f"{where} shows no host key", "is an ssh server listening there?", text or None)
+    raise key_scan.no_key(found)

@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "pilot": {"site", "siteconf", "webproxy", "egress"},
     "webproxy": {"site"},
     "egress": {"site"},
-    "remote": {"site", "batch", "bundle", "entry"},
+    "remote": {"site", "batch", "bundle", "entry", "key_scan"},
     "sshwire": set(),
     "link": {"sshwire"},
-    "broker": {"link", "sshwire"},
+    "key_scan": set(),
+    "broker": {"link", "sshwire", "key_scan"},
     "relay": {"link", "sshwire"},
     "cli": {
         *("site", "batch", "entry", "bundle", "siteconf", "pilot", "webproxy", "egress", "remote"),
