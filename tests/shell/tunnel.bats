@@ -207,7 +207,7 @@ FAKE
 
 @test "start: an ssh that hangs is ended" {
     fake_ssh <<<'exec sleep 600'
-    GWMS_BOSCO_TUNNEL_START_S=2
+    GWMS_BOSCO_TUNNEL_START_S=5
     run -1 in_script 'GWMS_BOSCO_TUNNEL_LOGIN_S=1; gwms_bosco_tunnel_start egress/egress.conf'
     [[ $output == *'no login within 1 s'* ]]
     [ -z "$(ls place)" ]

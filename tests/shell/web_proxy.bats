@@ -253,7 +253,7 @@ print(zlib.decompress(base64.b64decode(sys.argv[1].split("p1=")[1].translate(str
     for child in child.0 child.1; do
         for _ in $(seq 100); do
             gwms_bosco_limit_start "$(cat "$child")" >/dev/null || continue 2
-            gwms_bosco_limit_pause 0.02
+            gwms_bosco_limit_pause 0.02 || true
         done
         false
     done
