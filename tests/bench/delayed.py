@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tests.bench.figures import timed
 from tests.bench.signers import running
+from tests.free_port import ADDRESS, free_port
 from tests.lab.process import wait_for
-from tests.unit.sshd_fixture import ADDRESS, free_port
 
 START_DEADLINE_S = 20.0
 _PINGS = 20

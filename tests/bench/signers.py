@@ -25,9 +25,9 @@ from glideinwms_bosco.link.tls import Identity, make_identity
 from glideinwms_bosco.sshwire.handle import SUBMIT, handle_id
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized
 from tests.bench.figures import BenchError
+from tests.free_port import ADDRESS, free_port
 from tests.lab.process import checked, wait_for
 from tests.lab.settings import CHECKOUT
-from tests.unit.sshd_fixture import ADDRESS, free_port
 
 SSH = Path("/usr/bin/ssh")
 START_DEADLINE_S = 60.0

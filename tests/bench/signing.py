@@ -24,7 +24,7 @@ from tests.bench.agent_load import HostKey, full_logins, logins_per_s, make_logi
 from tests.bench.delayed import delayed, round_trip_s
 from tests.bench.figures import Figure, Section
 from tests.bench.signers import SSH, BrokerSide, Process, RelaySide, make_key, ssh_agent, wait_for_handles
-from tests.unit.sshd_fixture import free_port
+from tests.free_port import free_port
 
 KINDS: Mapping[str, Sequence[str]] = {"ed25519": ("-t", "ed25519"), "rsa-3072": ("-t", "rsa", "-b", "3072")}
 HOST = "site.example.org"

@@ -12,7 +12,8 @@ from glideinwms_bosco.sshwire.keys import parse_authorized
 from tests.bench.delayed import delayed
 from tests.bench.figures import BenchError, Figure, Section, timed
 from tests.bench.signers import SSH, BrokerSide, RelaySide, ssh_agent, wait_for_handles
-from tests.unit.sshd_fixture import ADDRESS, LoopbackSshd, free_port, make_sshd
+from tests.free_port import ADDRESS, free_port
+from tests.unit.sshd_fixture import LoopbackSshd, make_sshd
 
 LOGINS = 20
 KEY_FILE = "key file"

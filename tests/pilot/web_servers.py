@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import urlsplit
 
+from tests.free_port import free_port
+
 SQUID = shutil.which("squid", path="/usr/sbin:/sbin:/usr/bin")
 START_S = 20.0
 HUGE_BYTES = 4 << 20
@@ -150,13 +152,6 @@ def serving(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def free_port() -> int:
-    """A port of the loopback on which nobody listens now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

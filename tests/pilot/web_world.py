@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Optional
 
+from tests.free_port import free_port
 from tests.pilot import web_servers
 from tests.pilot.harness import Pilot
 from tests.pilot.node import Node
@@ -46,7 +47,7 @@ class World:
 
     def dead(self) -> str:
         """A URL where nobody listens."""
-        return f"http://127.0.0.1:{web_servers.free_port()}"
+        return f"http://127.0.0.1:{free_port()}"
 
     def pilot(self, env: Optional[dict[str, str]] = None, **config: str) -> Pilot:
         """A pilot whose entry has these attributes."""

@@ -29,8 +29,9 @@ from glideinwms_bosco.egress.proxy_files import proxy_files
 from glideinwms_bosco.egress.units import CONFS
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.site.network import HTTP_CONNECT, SOCKS5, SSH, Forward, Network
+from tests.free_port import free_port
 from tests.unit.network_text import EGRESS, SSH_EGRESS, closed_site
-from tests.unit.sshd_fixture import free_port, make_key
+from tests.unit.sshd_fixture import make_key
 
 SITE, STRANGER, UNLISTED = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 DEADLINE_S = 15.0

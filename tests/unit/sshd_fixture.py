@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,15 +24,9 @@ import pytest
 
 from glideinwms_bosco.remote.connection import Connection, Endpoint
 from glideinwms_bosco.remote.ssh import SshSession
+from tests.free_port import ADDRESS, free_port
 
 START_TIMEOUT_S = 10.0
-ADDRESS = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((ADDRESS, 0))
-        return int(listener.getsockname()[1])
 
 
 def make_key(path: Path) -> str:
@@ -93,18 +86,20 @@ class LoopbackSshd:
             pytest.skip("sshd is not installed (Debian: openssh-server)")
         argv = [sshd, "-D", "-e", "-f", str(config)]
         with self.log.open("ab") as log:
+            before = log.tell()
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait()
+        self._wait(before)
 
     @property
     def log(self) -> Path:
         return self.directory / "sshd.log"
 
-    def _wait(self) -> None:
+    def _wait(self, log_before: int) -> None:
+        """Wait until it says that it listens, in what its log has from this byte on."""
         assert self.process is not None
         ends_at = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < ends_at:
-            with contextlib.suppress(OSError), socket.create_connection((ADDRESS, self.port), 1):
+            if b"Server listening on" in self.log.read_bytes()[log_before:]:
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.02)

@@ -15,8 +15,9 @@ from glideinwms_bosco.broker.authorized import ca_lines, gate_script, key_lines,
 from glideinwms_bosco.broker.policy import Policy
 from glideinwms_bosco.errors import BrokerError, PolicyFileError
 from glideinwms_bosco.sshwire.keys import parse_authorized
+from tests.free_port import free_port
 from tests.unit.broker_text import ENTRY, HOST, as_policy, changed, policy_data, signer
-from tests.unit.sshd_fixture import LoopbackSshd, free_port, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
 

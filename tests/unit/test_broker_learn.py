@@ -9,8 +9,9 @@ import pytest
 
 from glideinwms_bosco.broker.learn import accepted, parse_key, propose, scan
 from glideinwms_bosco.errors import BrokerError, UnreachableError, UsageError
+from tests.free_port import free_port
 from tests.unit.broker_text import ENTRY, HOST, as_policy, policy_data, signer
-from tests.unit.sshd_fixture import LoopbackSshd, free_port, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
 

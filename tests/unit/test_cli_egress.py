@@ -24,10 +24,11 @@ from glideinwms_bosco.remote.reach import Call, call_from_login
 from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.network import EGRESS_KINDS, HTTP_CONNECT, SITE_KEY, SOCKS5, SSH, Forward, Tunnel
+from tests.free_port import free_port
 from tests.unit.egress_world import CHANGES, SITE, World, egress_world, network_of, site_of, with_network
 from tests.unit.network_text import EGRESS, closed
 from tests.unit.site_text import HOST_KEY, VALID, use_host_folders
-from tests.unit.sshd_fixture import LoopbackSshd, free_port, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from glideinwms_bosco.cli import ssh_relay
+from tests.free_port import free_port
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
-from tests.unit.sshd_fixture import free_port
 
 PACKAGE_DIR = Path(__file__).parents[2]
 WAIT_S = 10.0
@@ -64,6 +64,7 @@ def test_check_names_what_is_missing_on_the_host(
     said = capsys.readouterr().err
     assert "remote_gahp: /nonexistent/remote_gahp is not there" in said
     assert "shim_dir:" in said
+    assert "dnf reinstall glideinwms-bosco-factory" in said
     assert "warning: ssh_include:" in said
 
 
@@ -75,6 +76,9 @@ def test_check_passes_a_complete_host(host: RelayHost, broker: FakeBroker, capsy
     said = capsys.readouterr()
     assert f"1 broker, port 8620, pin {host.identity.pin}" in said.out
     assert "by the tap" in said.out
+    assert command(host, "check", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["ok"], report["pin"], report["proof"]) == (True, host.identity.pin, "the tap")
 
 
 def test_check_says_every_problem_with_its_line(
@@ -85,6 +89,18 @@ def test_check_says_every_problem_with_its_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(re.match(rf"{re.escape(str(host.conf_file))}:\d+: error: ", line) for line in lines)
+    assert command(host, "check", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert [problem["field"] for problem in report["problems"]] == ["prot", "tap"]
+
+
+@pytest.mark.parametrize("verb", ["check", "status", "handles", "init", "run"])
+def test_without_relay_conf_it_says_where_one_comes_from(
+    tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ssh_relay.main(["--conf", str(tmp_path / "relay.conf"), verb]) == 2
+    assert "there is no such file; glideinwms-bosco-factory brings one" in capsys.readouterr().err
 
 
 def test_status_without_a_relay_says_what_to_do(

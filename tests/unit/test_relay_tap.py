@@ -25,8 +25,9 @@ from glideinwms_bosco.relay.tap import jump_argv, jump_of
 from glideinwms_bosco.sshwire import agent
 from glideinwms_bosco.sshwire.keys import parse_public_key, verify
 from glideinwms_bosco.sshwire.userauth import parse_userauth
+from tests.free_port import free_port
 from tests.unit.relay_fixture import FakeBroker, RelayHost, SigningKey, fake_broker, relay_host
-from tests.unit.sshd_fixture import LoopbackSshd, free_port, loopback_sshd, make_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd, make_sshd
 
 __all__ = ["loopback_sshd"]
 

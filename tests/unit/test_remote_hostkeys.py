@@ -9,7 +9,8 @@ import pytest
 
 from glideinwms_bosco.errors import RemoteError, UnreachableError
 from glideinwms_bosco.remote.hostkeys import parse_key, scan_host_keys
-from tests.unit.sshd_fixture import ADDRESS, LoopbackSshd, free_port, loopback_sshd
+from tests.free_port import ADDRESS, free_port
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
 

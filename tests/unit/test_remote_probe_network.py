@@ -23,8 +23,9 @@ from glideinwms_bosco.remote.probe_network import (
     network_wishes,
     parse_network,
 )
+from tests.free_port import ADDRESS, free_port
 from tests.unit.site_text import changed_site
-from tests.unit.sshd_fixture import ADDRESS, LoopbackSshd, free_port, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_deploy import snapshot
 from tests.unit.test_remote_ssh import runtime_directory
 

@@ -23,9 +23,10 @@ from glideinwms_bosco.remote.platform import Choice
 from glideinwms_bosco.remote.program import load_program
 from glideinwms_bosco.remote.site_key import SiteKeyReport, key_marker, place_site_key
 from glideinwms_bosco.site.source import HTCondorSource
+from tests.free_port import ADDRESS, free_port
 from tests.unit.network_text import EGRESS, SSH_EGRESS, closed
 from tests.unit.site_text import HOST_KEY, use_host_folders
-from tests.unit.sshd_fixture import ADDRESS, LoopbackSshd, free_port, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_deploy import OLD, install, snapshot
 from tests.unit.test_remote_remove import squeue, take_away
 from tests.unit.test_remote_ssh import runtime_directory

@@ -30,7 +30,8 @@ from glideinwms_bosco.remote import ssh
 from glideinwms_bosco.remote.connection import Connection
 from glideinwms_bosco.remote.program import RemoteFailure, failure_error, load_program
 from glideinwms_bosco.remote.ssh import SshSession
-from tests.unit.sshd_fixture import LoopbackSshd, children_of, free_port, loopback_sshd, make_key, make_sshd
+from tests.free_port import free_port
+from tests.unit.sshd_fixture import LoopbackSshd, children_of, loopback_sshd, make_key, make_sshd
 
 __all__ = ["loopback_sshd"]
 

@@ -17,6 +17,7 @@ from glideinwms_bosco.sshwire.certificate import check_host_certificate, is_cert
 from glideinwms_bosco.sshwire.kex import KexEvidence, KexReader
 from glideinwms_bosco.sshwire.keys import PublicKey, parse_authorized, parse_public_key, signature_algorithms, verify
 from glideinwms_bosco.sshwire.userauth import HOSTBOUND, PUBLICKEY, UserauthRequest, build_userauth, parse_userauth
+from tests.free_port import ADDRESS
 from tests.unit.ssh_material import (
     RealAgent,
     RecordingAgent,
@@ -27,7 +28,7 @@ from tests.unit.ssh_material import (
     ssh_agent,
     ssh_keys,
 )
-from tests.unit.sshd_fixture import ADDRESS, LoopbackSshd, loopback_sshd
+from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd", "ssh_agent", "ssh_keys"]
 
