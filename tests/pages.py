@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-_MARK = re.compile(r"<!-- (?P<kind>run|file|systemd): (?P<host>\S+) (?P<what>\S+)(?:; (?P<more>.*?))? -->")
+_MARK = re.compile(r"<!-- (?P<kind>run|file|systemd|dnf): (?P<host>\S+) (?P<what>\S+)(?:; (?P<more>.*?))? -->")
 _GIVES = re.compile(r"(?P<name>[A-Z][A-Z0-9_]+) = (?P<pattern>.+)")
 _ANSWERS = "answers "
 _CREDENTIAL = "credential "
 _WAITS = "waits"
+_REFUSED = "refused"
 PLACEHOLDER = re.compile(r"\b[A-Z]+_[A-Z_]+\b|\bPASSPHRASE\b")
 
 
@@ -27,7 +28,7 @@ class Step:
     Attributes:
         page: name of the page's file.
         line: 1-based, of the mark.
-        kind: run, file or systemd.
+        kind: run, file, systemd or dnf.
         host: factory or frontend.
         what: the user who runs it, or the path of the file.
         text: the block, with placeholders.
@@ -36,6 +37,7 @@ class Step:
         answers: placeholders of the lines for standard input.
         credential: name and placeholder of a systemd credential; empty when none.
         waits: it is tried until it succeeds.
+        refused: its exit status is 1.
     """
 
     page: str
@@ -49,6 +51,7 @@ class Step:
     answers: tuple[str, ...] = ()
     credential: tuple[str, ...] = ()
     waits: bool = False
+    refused: bool = False
 
     def filled(self, values: Mapping[str, str]) -> str:
         """The block with values in the place of placeholders and of the page's example hosts and users.
@@ -82,7 +85,7 @@ def steps_of(page: str, folder: Path = DOCS) -> tuple[Step, ...]:
     lines = (folder / page).read_text(encoding="utf-8").splitlines()
     steps = []
     for number, line in enumerate(lines, start=1):
-        if re.match(r"\s*<!-- (run|file|systemd)\b", line):
+        if re.match(r"\s*<!-- (run|file|systemd|dnf)\b", line):
             mark = _MARK.fullmatch(line.strip())
             if mark is None or number >= len(lines) or not lines[number].startswith("```"):
                 raise ValueError(f"{page}:{number}: not a mark with a block behind it: {line}")
@@ -103,6 +106,8 @@ def _step(page: str, line: int, mark: re.Match[str], text: str) -> Step:
         return replace(step, credential=tuple(more[len(_CREDENTIAL) :].split()))
     if more == _WAITS:
         return replace(step, waits=True)
+    if more == _REFUSED:
+        return replace(step, refused=True)
     if more:
         raise ValueError(f"{page}:{line}: not understood: {more}")
     return step

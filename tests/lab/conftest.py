@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,10 @@ from tests.lab.closed_site import ClosedSite, prepare_closed
 from tests.lab.keyless import forget_relay
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, prepare_factory
-from tests.lab.pilot_site import prepare
+from tests.lab.pilot_site import prepare, prepare_pool
 from tests.lab.pilots import PilotEntry
 from tests.lab.settings import CLOSED_PROFILE
+from tests.packages import build, copy_checkout, open_place
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,9 +52,23 @@ def closed() -> Iterator[ClosedSite]:
 
 
 @pytest.fixture(scope="session")
-def entries(lab: Lab) -> Mapping[str, PilotEntry]:
+def rpms() -> Iterator[Path]:
+    """Folder with the packages of the checkout."""
+    with open_place() as place:
+        yield build(copy_checkout(place / "checkout"), place / "rpms")
+
+
+@pytest.fixture(scope="session")
+def pool(lab: Lab) -> Lab:
+    """The lab with the Global Pool."""
+    prepare_pool(lab)
+    return lab
+
+
+@pytest.fixture(scope="session")
+def entries(pool: Lab) -> Mapping[str, PilotEntry]:
     """The Global Pool is up, and entries are rendered whose pilots run for real."""
-    return prepare(lab)
+    return prepare(pool)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.lab import global_pool
 from tests.lab.lab import Lab
 from tests.lab.operator import USER, key_of
-from tests.lab.pilots import ARCHIVES, GLIDEIN, Pilot, PilotEntry, glidein_args
+from tests.lab.pilots import ARCHIVES, Pilot, PilotEntry, glidein_args
 
 JOBS = f"/home/{USER}/pilots"
+_GLIDEIN = Path(__file__).with_name("standin_glidein.sh")
 _SUBMIT = """\
 universe = grid
 grid_resource = {gridtype} --rgahp-key {key} --rgahp-nopass --rgahp-glite ~/{bosco_dir}/glite {gatekeeper}
-executable = {glidein}
+executable = glidein_startup.sh
 arguments = {arguments}
 transfer_input_files = {archive},{token}
 should_transfer_files = YES
@@ -52,19 +54,26 @@ class FactoryPilot(Pilot):
 
 
 def prepare_jobs(lab: Lab) -> None:
-    """Make the folder of jobs, with a token of the pool."""
+    """Make the folder of jobs, with what starts a pilot and a token of the pool."""
     lab.run("factory", ["mkdir", "-p", JOBS], user=USER)
+    lab.write_file("factory", f"{JOBS}/glidein_startup.sh", _GLIDEIN.read_text(encoding="utf-8"), USER, 0o755)
     lab.write_file("factory", f"{JOBS}/token", global_pool.token(lab), f"{USER}:{USER}", 0o600)
 
 
-def submit_pilot(lab: Lab, entry: PilotEntry, name: str, words: Sequence[str]) -> FactoryPilot:
-    """Submit a pilot of an entry; `words` are the arguments of standin_glidein.sh after archive and token."""
+def submit_pilot(
+    lab: Lab, entry: PilotEntry, name: str, words: Sequence[str], key: str = key_of("pilot")
+) -> FactoryPilot:
+    """Submit a pilot of an entry.
+
+    Args:
+        words: arguments of standin_glidein.sh after archive and token.
+        key: path of the credential.
+    """
     archive = entry.archive.rpartition("/")[2]
     attributes = [f"{key} = {value}" for key, value in entry.submission["submit_attrs"].items()]
     text = _SUBMIT.format(
         **{key: entry.submission[key] for key in ("gridtype", "bosco_dir", "gatekeeper")},
-        key=key_of("pilot"),
-        glidein=GLIDEIN,
+        key=key,
         arguments=" ".join([archive, "token", *words]),
         archive=f"{ARCHIVES}/{archive}",
         token=f"{JOBS}/token",

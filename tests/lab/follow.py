@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follow the marked blocks of how-to pages on lab hosts, word for word; the hosts have the names that the pages use.
 
-The caller makes the hosts what the pages expect: accounts, folders and programs as the packages bring them.
+The caller makes the hosts what the pages expect: accounts and folders as glideinWMS's packages bring them.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab import packaged
 from tests.lab.lab import Lab
 from tests.lab.operator import USER
 from tests.lab.settings import FACTORY_CONDOR_CONFIG
@@ -20,7 +22,6 @@ from tests.pages import Step
 _NAMES = "10.77.0.20 login.example.org\n10.77.0.10 factory.example.org\n"
 _STEP_TIMEOUT_S = 300.0
 _WAIT_S = 30.0
-_STANDIN = Path(__file__).with_name("systemctl_standin.sh")
 
 
 @dataclass
@@ -28,11 +29,13 @@ class Follower:
     """Somebody who does what pages say.
 
     Attributes:
+        rpms: folder with the packages.
         values: placeholder -> value, growing with each step.
         outputs: of the steps, by page and line.
     """
 
     lab: Lab
+    rpms: Path
     values: dict[str, str]
     outputs: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -48,6 +51,8 @@ class Follower:
                 self._write(step)
             elif step.kind == "systemd":
                 self._give_credential(step)
+            elif step.kind == "dnf":
+                self._install(step)
             else:
                 self._run(step)
 
@@ -66,10 +71,20 @@ class Follower:
         done = self.lab.run(
             step.host, ["sh", "-e", "-c", step.filled(self.values)],
             user=step.what, input=answers or None, timeout=_STEP_TIMEOUT_S, env=_environment(step.host),
+            check=not step.refused,
         )  # fmt: skip
+        assert done.returncode == step.refused, f"{step.page}:{step.line}: {done.returncode}\n{done.stderr}"
         self.outputs[step.page, step.line] = done.stdout
         if step.name:
             self.values[step.name] = step.found_in(done.stdout)
+
+    def _install(self, step: Step) -> None:
+        """What dnf does, without looking for what the packages require."""
+        dnf, verb, *patterns = shlex.split(step.text)
+        assert (dnf, verb) == ("dnf", "install"), step.text
+        found = [sorted(self.rpms.glob(pattern)) for pattern in patterns]
+        assert all(found), f"{step.page}:{step.line}: {patterns}: {found}"
+        packaged.install(self.lab, step.host, [path for paths in found for path in paths])
 
     def _give_credential(self, step: Step) -> None:
         """What LoadCredentialEncrypted= gives the service; the block itself is systemd's business."""
@@ -99,8 +114,3 @@ def add_gfactory(lab: Lab) -> None:
         gid = lab.run("factory", ["id", "-g", USER]).stdout.strip()
         lab.run("factory", ["groupadd", "-o", "-g", gid, "gfactory"])
         lab.run("factory", ["useradd", "-o", "-u", uid, "-g", gid, "-d", f"/home/{USER}", "-M", "gfactory"])
-
-
-def add_systemctl(lab: Lab, host: str) -> None:
-    """Put the stand-in for systemctl in the host's PATH."""
-    lab.write_file(host, "/usr/bin/systemctl", _STANDIN.read_text(encoding="utf-8"), mode=0o755)

@@ -91,8 +91,16 @@ def _runtimes(image_sha256: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def prepare_pool(lab: Lab) -> None:
+    """Bring up the Global Pool, and what every pilot needs to join it."""
+    global_pool.start(lab)
+    provide_htcondor(lab)
+    provide_token(lab)
+    bring_tree(lab, f"{GLIDEINWMS_SRC}/creation/web_base" if GLIDEINWMS_SRC else str(_CONTRACT), ("factory", CONTRACT))
+
+
 def prepare(lab: Lab) -> Mapping[str, PilotEntry]:
-    """Bring up the pool, the stand-ins and the sites; dict name of a runtime block -> entry; `ce`: somebody else's.
+    """Bring up the stand-ins and the sites; dict name of a runtime block -> entry; `ce`: somebody else's.
 
     The site `all` is for the login node's Slurm as well: `pilot-all`, deployed by whoever submits through it.
     """
@@ -100,15 +108,11 @@ def prepare(lab: Lab) -> Mapping[str, PilotEntry]:
         lab.ensure(node)
     for worker in WORKERS:
         lab.run(worker, ["sh", f"{SCRIPTS}/node_faults.sh", "open-fuse"])
-    global_pool.start(lab)
-    provide_htcondor(lab)
-    provide_token(lab)
     lab.run(MAKER, ["bash", f"{SCRIPTS}/make_standins.sh", f"{CHECKOUT_IN_HOST}/tests/pilot/standins", STANDINS])
     lab.run(APPTAINER, ["bash", f"{CHECKOUT_IN_HOST}/tests/pilot/make_image.sh", IMAGE])
     if CVMFSEXEC_SCRIPTS:
         bring_tree(lab, CVMFSEXEC_SCRIPTS, (MAKER, f"{STANDINS}/cvmfsexec"), _CVMFSEXEC)
     send_tree(lab, (MAKER, f"{STANDINS}/cvmfsexec"), ("factory", DISTRIBUTION))
-    bring_tree(lab, f"{GLIDEINWMS_SRC}/creation/web_base" if GLIDEINWMS_SRC else str(_CONTRACT), ("factory", CONTRACT))
     if CVMFSEXEC_DIST:
         bring_tree(lab, CVMFSEXEC_DIST, ("factory", REAL_DISTRIBUTION))
     if PARROT_RUN:

@@ -2,9 +2,9 @@
 """Stand-in for reconfig and the factory's web server: one rendered entry as an archive for standin_glidein.sh.
 
 Reads `<attr>` and `<file>` elements as reconfig does (glideinWMS 3.10 creation/lib/cgWParamDict.py) and keeps their
-order. Runs on the factory host: `python3 -m tests.lab.standin_factory XML ENTRY ARCHIVE CONTRACT [PERIOD_S]`, and
-prints what the factory submits the entry's pilots with, as JSON. CONTRACT holds the functions that scripts call; with
-PERIOD_S periodic scripts run that often, because tests wait for them.
+order. Runs on the factory host as `python3 - XML ENTRY ARCHIVE CONTRACT [PERIOD_S]`, and prints what the factory
+submits the entry's pilots with, as JSON. CONTRACT holds the functions that scripts call; with PERIOD_S periodic scripts
+run that often, because tests wait for them.
 """
 
 from __future__ import annotations

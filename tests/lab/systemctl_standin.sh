@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stands in for systemctl in lab hosts, which have no systemd: `enable --now UNIT` makes the folders that the unit names
 # and starts its program under its account; passphrases come from /run/credentials/UNIT, where a test has put them.
+# `disable --now`, by which packages go, ends it. EL's presets enable nothing.
 set -eu
 
 of_unit() {
@@ -14,7 +15,15 @@ folder() { # base, directive
 }
 
 case "$*" in
-daemon-reload) ;;
+daemon-reload | "--no-reload preset "*) ;;
+"--no-reload disable --now "*)
+    unit=${4%.service}
+    if pid=$(cat "/var/tmp/$unit.pid" 2>/dev/null); then
+        rm "/var/tmp/$unit.pid"
+        kill "$pid"
+        timeout 10 tail --pid="$pid" -f /dev/null
+    fi
+    ;;
 "enable --now "*)
     unit=${3%.service}
     file=/usr/lib/systemd/system/$unit.service

@@ -1,24 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A factory and a frontend set up by nothing but the blocks of the guides run a job through broker and relay."""
+"""A factory and a frontend set up by nothing but the packages and the blocks of the guides run a pilot by a handle."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.lab.follow import Follower, add_gfactory, add_systemctl, name_hosts
-from tests.lab.keyless import _FACTORY_PROGRAMS, _FRONTEND_PROGRAMS, CONDOR_CONFIG_D, RELAY_SNIPPET, _install, authorise
+from tests.lab import packaged, payloads
+from tests.lab.factory_pilots import local_words, prepare_jobs, submit_pilot
+from tests.lab.follow import Follower, add_gfactory, name_hosts
+from tests.lab.keyless import CONDOR_CONFIG_D, authorise
 from tests.lab.lab import Lab
-from tests.lab.operator import CONFIG_D, USER, prepare_factory
-from tests.lab.settings import CHECKOUT_IN_HOST
-from tests.lab.sites import run_test
+from tests.lab.operator import CONFIG_D, USER
+from tests.lab.pilots import bring_entry
+from tests.lab.settings import WORKERS
 from tests.lab.waiting import await_no_gahp, await_true
 from tests.pages import Step, steps_of
 
 UP_DEADLINE_S = 30.0
-CREDENTIALS = "/var/lib/gwms-factory/client-proxies/user_fecms"
+CREDENTIALS = "/var/lib/gwms-factory/client-proxies"
+HOSTS = ("factory", "frontend")
+CONDOR_SNIPPET = f"{CONDOR_CONFIG_D}/51-guides.conf"
+# The lab's HTCondor belongs to the factory's account and reads its folder; that of a host obeys root and reads /etc.
+CONDOR_OF_A_HOST = """\
+ALLOW_ADMINISTRATOR = *
+include ifexist : /etc/condor/config.d/50-gwms-ssh-relay.conf
+"""
+RENDERED = f"{CONFIG_D}/50-example.xml"
+HOOK = "/etc/gwms-factory/hooks.reconfig.pre/50-gwms-bosco"
+SITE, ENTRY = "T3_XX_Example", "CMSHTPC_T3_XX_Example"
 
 
 def between(page: str, first: str, last: str = "") -> list[Step]:
@@ -29,60 +41,45 @@ def between(page: str, first: str, last: str = "") -> list[Step]:
     return steps[begin:end]
 
 
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[Lab]:
-    """What the packages of both hosts bring, from the checkout; a lab of its own, as nothing else may be there."""
-    lab = Lab(f"gwmsguides{os.getpid()}")
-    lab.up()
-    try:
-        prepare_factory(lab)
-        _install_packages(lab)
-        yield lab
-    finally:
-        lab.down()
+@pytest.fixture
+def hosts(pool: Lab) -> Iterator[Lab]:
+    """A factory and a frontend with glideinWMS and without us."""
+    pool.ensure("frontend")
+    name_hosts(pool, *HOSTS)
+    prepare_jobs(pool)
+    add_gfactory(pool)
+    if pool.run("frontend", ["id", "frontend"], check=False).returncode:
+        pool.run("frontend", ["useradd", "--system", "frontend"])
+    with packaged.bare(pool, *HOSTS):
+        packaged.add_glideinwms(pool, "factory", "gfactory")
+        packaged.add_glideinwms(pool, "frontend", "frontend")
+        pool.write_file("factory", CONDOR_SNIPPET, CONDOR_OF_A_HOST, USER)
+        pool.run("factory", ["condor_reconfig"], user=USER)
+        yield pool
+        await_no_gahp(pool)
+    pool.run("factory", ["rm", CONDOR_SNIPPET])
+    pool.run("factory", ["condor_reconfig"], user=USER)
 
 
-def _install_packages(lab: Lab) -> None:
-    lab.ensure("frontend")
-    name_hosts(lab, "factory", "frontend")
-    add_gfactory(lab)
-    for host, programs, unit in (
-        ("factory", _FACTORY_PROGRAMS, "gwms-ssh-relay"),
-        ("frontend", _FRONTEND_PROGRAMS, "gwms-ssh-broker"),
-    ):
-        _install(lab, host, programs)
-        add_systemctl(lab, host)
-        lab.run(host, ["useradd", "--system", "--user-group", unit])
-        lab.run(host, ["install", "-d", "/usr/lib/systemd/system"])
-        unit_file = f"{CHECKOUT_IN_HOST}/packaging/systemd/{unit}.service"
-        lab.run(host, ["install", "-m", "0644", unit_file, "/usr/lib/systemd/system/"])
-    lab.run("frontend", ["useradd", "--system", "frontend"])
-    lab.run("frontend", ["install", "-d", "-m", "0750", "-g", "gwms-ssh-broker", "/etc/gwms-ssh-broker"])
-    lab.run("factory", ["install", "-d", "-o", "gwms-ssh-relay", "/etc/gwms-ssh-relay"])
-    lab.run(
-        "factory", ["install", "-m", "0644", f"{CHECKOUT_IN_HOST}/factory_configs/relay.conf", "/etc/gwms-ssh-relay/"]
-    )
-    snippet = lab.run("factory", ["cat", f"{CHECKOUT_IN_HOST}/factory_configs/htcondor/50-gwms-ssh-relay.conf"]).stdout
-    lab.write_file("factory", RELAY_SNIPPET, snippet, USER)
-    # The lab's HTCondor belongs to the factory's account; that of a host obeys root.
-    lab.write_file("factory", f"{CONDOR_CONFIG_D}/51-guides.conf", "ALLOW_ADMINISTRATOR = *\n", USER)
-    lab.run("factory", ["condor_reconfig"], user=USER)
-    lab.run("factory", ["install", "-d", "-m", "0755", "/var/lib/gwms-factory", "/var/lib/gwms-factory/client-proxies"])
-
-
-def test_guides_lead_from_packages_to_a_job_by_a_handle(hosts: Lab) -> None:
+def test_guides_lead_from_packages_to_a_pilot_by_a_handle(hosts: Lab, rpms: Path) -> None:
     lab = hosts
+    for host in HOSTS:
+        assert packaged.found(lab, host) == []
     prints = lab.run("login", ["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout
     follower = Follower(
-        lab,
+        lab, rpms,
         {
             "FACTORY_ADDRESS": "10.77.0.10",
             "LOGIN_FINGERPRINT": prints.split()[1],
             "PASSPHRASE": "correct horse battery staple",
         },
-    )
-    follower.follow(between("operator.md", "gwms-ssh-relay init", "relay.conf"))
-    follower.follow(between("frontend.md", "gwms-ssh-broker init", "ssh-keygen"))
+    )  # fmt: skip
+    follower.follow(between("operator.md", "dnf install", "relay.conf"))
+    follower.follow(between("frontend.md", "dnf install", "ssh-keygen"))
+    for host in HOSTS:
+        assert packaged.module_path(lab, host).startswith("/usr/lib/python3"), host
+        # Each belongs to a package.
+        packaged.rpm(lab, host, "-qf", *packaged.found(lab, host))
     follower.follow(between("operator.md", "relay.conf", "site hostkeys"))
     follower.follow(between("frontend.md", "ssh-keygen", "key open"))
     authorise(lab, "login", "pilot", follower.values["AUTHORIZED_KEYS_LINE"])
@@ -92,15 +89,38 @@ def test_guides_lead_from_packages_to_a_job_by_a_handle(hosts: Lab) -> None:
     )  # fmt: skip
     follower.follow(between("frontend.md", "key open", "stanza"))
     follower.follow(between("operator.md", "site hostkeys"))
-    assert "CMSHTPC_T3_XX_Example" in lab.read_file("factory", f"{CONFIG_D}/50-example.xml")
-
     follower.follow(between("frontend.md", "stanza"))
     assert 'trust_domain="example"' in follower.values["STANZA"]
+
+    rendered = lab.read_file("factory", RENDERED)
+    lab.run("factory", [HOOK], user="gfactory")
+    assert lab.read_file("factory", RENDERED) == rendered
+
+    run_pilot(lab, carry_credential(lab))
+    for host in HOSTS:
+        packaged.verify(lab, host)
+
+
+def carry_credential(lab: Lab) -> str:
+    """Do what glideinWMS does with the handle's file of the frontend; its path at the factory."""
     handle = lab.run("frontend", ["sh", "-c", "ls /etc/gwms-frontend/ssh/example-* | grep -v pub"]).stdout.split()[0]
-    # glideinWMS carries the file there.
-    lab.run("factory", ["install", "-d", "-o", USER, "-m", "0700", CREDENTIALS, f"{CREDENTIALS}/glidein_gfactory"])
-    path = f"{CREDENTIALS}/glidein_gfactory/credential_cms_example"
+    folder = f"{CREDENTIALS}/user_fecms/glidein_gfactory"
+    lab.host("factory").make_dirs(CREDENTIALS)
+    lab.run("factory", ["install", "-d", "-o", USER, "-m", "0700", folder.rpartition("/")[0], folder])
+    path = f"{folder}/credential_cms_example"
     lab.write_file("factory", path, lab.read_file("frontend", handle), f"{USER}:{USER}", 0o600)
+    return path
+
+
+def run_pilot(lab: Lab, key: str) -> None:
+    """A pilot of the entry as it is rendered runs a payload that finds what the site file says."""
     await_no_gahp(lab)
-    result = run_test(lab, "example", "--exit-code", "3", key=path)
-    assert result["passed"], result
+    entry = bring_entry(lab, RENDERED, ENTRY)
+    pilot = submit_pilot(lab, entry, "guides", local_words(entry, "guides", idle_s=4), key)
+    payload = payloads.submit(lab, pilot, 'cat "$SITECONFIG_PATH/JobConfig/site-local-config.xml"')
+    pilot.await_joined()
+    assert (pilot.ad("Machine") or {})["Machine"] in WORKERS
+    assert payload.exit_code() == 0, payload.stderr()
+    assert f'<site name="{SITE}">' in payload.stdout()
+    await_true(lambda: "Normal termination (return value 0)" in pilot.log(), "pilot's job ended", 60.0)
+    assert "=== siteconf_setup: 0" in pilot.output()

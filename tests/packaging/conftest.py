@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.rpm_build import PARTS, build, copy_checkout, package
+from tests.packages import PARTS, build, copy_checkout, open_place, package
 from tests.packaging.rpm_root import RpmRoot
 
 OLD_VERSION = "0.0.1"
@@ -21,10 +21,8 @@ OLD_VERSION = "0.0.1"
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A folder that another user can reach, too; pytest's own are closed."""
-    folder = Path(tempfile.mkdtemp(prefix="gwms-rpm-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with open_place() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -7,24 +7,16 @@ no registry. systemctl writes down how it was called.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.packaging.rpm_build import run
+from tests.packages import GLIDEINWMS_FOLDERS, libraries, run
 
 PROGRAMS = ("/usr/bin/busybox", "/usr/bin/systemd-sysusers", "/usr/sbin/logrotate")
 APPLETS = ("sh", "gzip", "kill")
 ACCOUNTS = {"root": 0, "gfactory": 991, "frontend": 992}
-GLIDEINWMS_FOLDERS = {
-    "/etc/gwms-factory": "gfactory",
-    "/etc/gwms-factory/hooks.reconfig.pre": "gfactory",
-    "/var/lib/gwms-factory": "gfactory",
-    "/etc/gwms-frontend": "frontend",
-}
 _SYSTEMCTL = '#!/bin/sh\necho "$*" >> /systemctl.log\n'
-_LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
 class RpmRoot:
@@ -48,7 +40,7 @@ class RpmRoot:
 
     def _copy_programs(self) -> None:
         for program in PROGRAMS:
-            for file in (program, *_LIBRARY.findall(run(["ldd", program]))):
+            for file in (program, *libraries(program)):
                 target = self.path(file)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.rpm_build import CHECKOUT, NOBODY, PARTS, build, package, query, run, version_of
+from tests.packages import CHECKOUT, NOBODY, PARTS, build, package, query, run, version_of
 
 REQUIRES = CHECKOUT / "packaging" / "requires.tsv"
 WAIVERS = CHECKOUT / "packaging" / "rpmlint.toml"

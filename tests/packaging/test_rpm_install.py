@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.rpm_build import CHECKOUT, PARTS, package, query, run, version_of
+from tests.packages import CHECKOUT, PARTS, package, query, run, version_of
 from tests.packaging.rpm_root import ACCOUNTS, RpmRoot
 
 # path -> owner, group, mode. Source: the table in packaging/README.md.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import PARTS
 from tests.packaging.conftest import packages
-from tests.packaging.rpm_build import PARTS
 from tests.packaging.rpm_root import RpmRoot
 
 NAMES = [f"glideinwms-bosco-{part}" for part in PARTS]

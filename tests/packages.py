@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of a copy of the checkout, so that nobody's edits get between two builds."""
+"""Packages of a copy of the checkout, so that nobody's edits get between two builds, and what installing them takes."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[1]
 PARTS = ("libs", "pilot", "factory", "frontend")
 NOBODY = 65534
 EPOCH_S = 1_750_000_000
 """Time stamp of everything in a package, in seconds."""
 BUILD_DEADLINE_S = 120.0
+GLIDEINWMS_FOLDERS = {
+    "/etc/gwms-factory": "gfactory",
+    "/etc/gwms-factory/hooks.reconfig.pre": "gfactory",
+    "/var/lib/gwms-factory": "gfactory",
+    "/etc/gwms-frontend": "frontend",
+}
+"""Of glideinWMS's own packages, which are in no registry: path -> owner."""
+_LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
 def run(argv: Sequence[object], **more: str) -> str:
@@ -25,6 +36,14 @@ def run(argv: Sequence[object], **more: str) -> str:
     )
     assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def open_place() -> Iterator[Path]:
+    """A folder that another user can reach, too; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="gwms-rpm-", dir="/var/tmp") as folder:  # a name of its own
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def copy_checkout(folder: Path) -> Path:
@@ -72,3 +91,8 @@ def package(folder: Path, part: str) -> Path:
 def query(path: Path, *what: str) -> list[str]:
     """Lines that rpm tells of a package file."""
     return run(["rpm", "-qp", "--nosignature", *what, path]).splitlines()
+
+
+def libraries(program: str) -> list[str]:
+    """Paths of the loader and the libraries of a program."""
+    return _LIBRARY.findall(run(["ldd", program]))
