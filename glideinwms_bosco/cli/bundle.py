@@ -12,6 +12,7 @@ from typing import Any, Optional
 from glideinwms_bosco.bundle import Bundle, load_bundle
 from glideinwms_bosco.bundle.manifest import Manifest
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.selection import select_site
 from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, load_settings
 from glideinwms_bosco.cli.site_bundles import SiteBundles
@@ -26,7 +27,7 @@ _PLATFORM = re.compile(r"([A-Za-z0-9_]{1,20}):([0-9]{1,3}\.[0-9]{1,4})")
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("bundle", help="the remote install bundle").add_subparsers(metavar="VERB", required=True)
+    verbs = add_noun(nouns, "bundle", "the remote install bundle", "gwms-bosco bundle show nersc")
     build = verbs.add_parser(
         "build",
         help="build a site's bundle and keep it in the bundle store",

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.egress_check import check_from_here, check_from_login
-from glideinwms_bosco.cli.frame import add_verb
+from glideinwms_bosco.cli.frame import add_noun, add_verb
 from glideinwms_bosco.cli.relay_keys import frontend_of
 from glideinwms_bosco.cli.remote_verb import key_path, print_wait
 from glideinwms_bosco.cli.selection import find_account, select_site, split_account
@@ -31,9 +31,7 @@ _SITE_HELP = "short name or file of the site"
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("egress", help="closed sites: the way out of them").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = add_noun(nouns, "egress", "closed sites: the way out of them", "gwms-bosco egress show jsc")
     show = add_verb(
         verbs, "show", _show, "show the way out of a closed site", "gwms-bosco egress show jsc", as_json=True
     )

@@ -15,6 +15,7 @@ from lxml import etree
 
 from glideinwms_bosco.cli import entry_import, entry_lint, entry_show, entry_state, output
 from glideinwms_bosco.cli.checks import Checked
+from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.publishing import Selected, live_files, plan, publish, refuse_errors
 from glideinwms_bosco.cli.selection import expected_files, select_sites, site_files
 from glideinwms_bosco.cli.settings import Settings, load_settings
@@ -28,7 +29,7 @@ from glideinwms_bosco.errors import EXIT_OK, EntryError
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("entry", help="factory entry XML").add_subparsers(metavar="VERB", required=True)
+    verbs = add_noun(nouns, "entry", "factory entry XML", "gwms-bosco entry diff")
     render = verbs.add_parser(
         "render",
         help="write the entries of sites into config.d",

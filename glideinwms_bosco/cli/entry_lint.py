@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.entry.lint import lint
-from glideinwms_bosco.entry.lint_codes import SEVERITIES, codes_page
+from glideinwms_bosco.entry.lint_codes import RULES, SEVERITIES, codes_page
 from glideinwms_bosco.entry.lint_context import GWMS_VERSIONS, Finding
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
 
@@ -37,7 +36,7 @@ def add_lint(verbs: Any) -> None:
 
 def _lint(args: argparse.Namespace) -> int:
     if args.codes:
-        sys.stdout.write(codes_page())
+        output.print_codes(codes_page(), RULES.values(), args.json)
         return EXIT_OK
     if not args.paths:
         raise UsageError("no PATH is given", "name a glideinWMS.xml, a config.d or XML files")

@@ -73,7 +73,7 @@ def _change(args: argparse.Namespace) -> int:
     print(f"{args.entry}: {reached[0].value}")
     output.print_published(outcome)
     if reached[0] is State.REMOVING:
-        print("next: reconfigure the factory, then `gwms-bosco entry remove --reconfigured`")
+        print(f"next: reconfigure the factory, then `gwms-bosco entry remove {args.entry} --reconfigured`")
     if reached[0] is State.ACTIVE and is_disabled(settings, args.entry):
         print(f"note: the site file itself has {args.entry} as disabled")
     return EXIT_OK

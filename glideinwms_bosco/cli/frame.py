@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import signal
@@ -27,6 +28,30 @@ _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 Run = Callable[[argparse.Namespace], int]
 
 
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # argparse has no public name for it
+    """Nouns and verbs; each says in its own help what the list of commands says of it."""
+
+    def add_parser(self, name: str, **given: Any) -> Any:
+        return super().add_parser(name, **{"description": given.get("help"), **given})
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A command line whose errors name the help that has the right call."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.register("action", "parsers", _Commands)
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, as a line of the form that all our errors have."""
+        super().error(f"{message}; see: {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse lets go what cannot be written only from Python 3.11 on.
+        with contextlib.suppress(OSError):
+            super()._print_message(message, file)
+
+
 class _Ended(KeyboardInterrupt):
     """A signal other than SIGINT has ended the command."""
 
@@ -35,11 +60,17 @@ class _Ended(KeyboardInterrupt):
         self.number = number
 
 
+def add_noun(nouns: Any, name: str, text: str, example: str) -> Any:
+    """Add a noun with its line of help and an example; what is returned takes its verbs."""
+    parser: argparse.ArgumentParser = nouns.add_parser(name, help=text, epilog=f"example: {example}")
+    return parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+
 def add_verb(
     verbs: Any, name: str, run: Run, text: str, example: str, as_json: bool = False
 ) -> argparse.ArgumentParser:
     """Add a verb with its line of help and its example."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, epilog=f"example: {example}")
     parser.set_defaults(run=run)
     if as_json:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")

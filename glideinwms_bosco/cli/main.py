@@ -10,12 +10,12 @@ from typing import Optional
 
 from glideinwms_bosco import __version__
 from glideinwms_bosco.cli import bundle, egress, entry, pilot, remote, site, siteconf, web_proxy
-from glideinwms_bosco.cli.frame import run_program
+from glideinwms_bosco.cli.frame import CommandParser, run_program
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; docs and man pages are generated from it too."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="gwms-bosco",
         description="glideinWMS entries for sites that offer only ssh and a batch queue.",
         epilog="example: gwms-bosco site check /etc/gwms-bosco/sites.d/nersc.yaml",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Man pages, bash completion and docs/commands, all written from the programs' own argument parsers."""
+"""Man pages, bash completion and docs/commands, all written from the programs' own parsers and schemas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from glideinwms_bosco.cli import main as bosco
 from glideinwms_bosco.cli import ssh_broker, ssh_relay
 from glideinwms_bosco.cli.command_line import read_command_line
 from glideinwms_bosco.cli.completion import bash_completion
-from glideinwms_bosco.cli.frame import run_program
-from glideinwms_bosco.cli.manual_pages import Program, man_page, markdown_index, markdown_page
+from glideinwms_bosco.cli.frame import CommandParser, run_program
+from glideinwms_bosco.cli.manual_formats import POLICY, RELAY_CONF, SETTINGS, SITE_FILE, file_formats
+from glideinwms_bosco.cli.manual_pages import (
+    FORMATS,
+    Program,
+    file_man_page,
+    file_markdown_page,
+    man_page,
+    markdown_index,
+    markdown_page,
+)
 from glideinwms_bosco.errors import EXIT_OK, UsageError
 
 _FILE_MODE = 0o644
@@ -57,6 +66,19 @@ _RELAY_ENVIRONMENT = (
 _RELAY_FILES = (
     ("/etc/gwms-ssh-relay/relay.conf", "brokers, their pins, whose credential files each may serve"),
     ("/run/gwms-ssh-relay/", "agent sockets, status"),
+    (
+        "/usr/libexec/gwms-bosco/gwms_remote_gahp",
+        "REMOTE_GAHP of HTCondor: a handle goes through the relay, any other call to HTCondor's own remote_gahp as it "
+        "is; it takes the arguments of that one and has none of its own",
+    ),
+    (
+        "/usr/libexec/gwms-bosco/shim/ssh",
+        "gwms-ssh-shim: ssh with a handle's configuration, and the reason when it fails; gwms_remote_gahp starts it",
+    ),
+    (
+        "/usr/bin/gwms-ssh-tap",
+        "ProxyCommand of ssh clients older than 8.9: `gwms-ssh-tap HOST PORT SOCKET [USER@NAME]`; only ssh starts it",
+    ),
 )
 
 
@@ -64,20 +86,26 @@ def programs() -> tuple[Program, ...]:
     """Our programs that people call."""
     return (
         Program(
-            read_command_line(bosco.build_parser()), _COMMANDS, __version__, _BOSCO_ENVIRONMENT, _BOSCO_FILES
+            read_command_line(bosco.build_parser()), _COMMANDS, __version__, _BOSCO_ENVIRONMENT, _BOSCO_FILES,
+            (SITE_FILE, SETTINGS),
         ),
         Program(
-            read_command_line(ssh_broker.build_parser()), _DAEMONS, __version__, _BROKER_ENVIRONMENT, _BROKER_FILES
+            read_command_line(ssh_broker.build_parser()), _DAEMONS, __version__, _BROKER_ENVIRONMENT, _BROKER_FILES,
+            (POLICY,),
         ),
-        Program(read_command_line(ssh_relay.build_parser()), _DAEMONS, __version__, _RELAY_ENVIRONMENT, _RELAY_FILES),
+        Program(
+            read_command_line(ssh_relay.build_parser()), _DAEMONS, __version__, _RELAY_ENVIRONMENT, _RELAY_FILES,
+            (RELAY_CONF,),
+        ),
     )  # fmt: skip
 
 
 def man_files() -> dict[str, str]:
     """File name such as `gwms-bosco-site.1` -> man page."""
-    return {
+    commands = {
         f"{page.page}.{program.section}": man_page(program, page) for program in programs() for page in program.pages
     }
+    return {**commands, **{f"{given.name}.{FORMATS}": file_man_page(given, __version__) for given in file_formats()}}
 
 
 def completion_files() -> dict[str, str]:
@@ -86,14 +114,16 @@ def completion_files() -> dict[str, str]:
 
 
 def markdown_files() -> dict[str, str]:
-    """File name -> page of docs/commands."""
+    """File name -> page of docs/commands; the fields of site files stand in docs/site-file.md."""
     pages = {f"{page.page}.md": markdown_page(program, page) for program in programs() for page in program.pages}
-    return {"index.md": markdown_index(programs()), **pages}
+    formats = [given for given in file_formats() if given.name != SITE_FILE]
+    files = {f"{given.name}.md": file_markdown_page(given) for given in formats}
+    return {"index.md": markdown_index(programs(), formats), **pages, **files}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """For packagers and `make commands`; not installed as a program."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python3 -m glideinwms_bosco.cli.manual",
         description="Write man pages, bash completion and docs/commands from the programs' own help.",
         epilog="example: python3 -m glideinwms_bosco.cli.manual --markdown docs/commands",

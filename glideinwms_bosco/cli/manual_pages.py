@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Man pages and Markdown of a command line: a page for each program and each of its nouns, verbs as sections."""
+"""Man pages and Markdown: a page for each program and each of its nouns, verbs as sections; a page for each file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glideinwms_bosco.cli.command_line import Argument, Command
+from glideinwms_bosco.cli.schema_fields import Field
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, EXIT_REMOTE, EXIT_USAGE
 
 EXIT_STATUSES = (
@@ -19,6 +20,13 @@ EXIT_STATUSES = (
 )
 """Exit status -> meaning; docs/exit-status.md has the same."""
 
+FORMATS = 5
+"""Section of the manual for files. Source: man-pages(7)."""
+
+_MARKDOWN_HEAD = (
+    "<!-- SPDX-License-Identifier: Apache-2.0 -->",
+    "<!-- Written by `make commands` from the programs' own help; change that instead. -->",
+)
 _CODE_SPAN = re.compile(r"(`[^`]*`)")
 _MARKDOWN = str.maketrans({"*": r"\*", "_": r"\_", "<": "&lt;", "[": r"\[", "]": r"\]"})
 
@@ -33,6 +41,7 @@ class Program:
         version: of the release.
         environment: variable, meaning.
         files: path, meaning.
+        formats: names of the pages in section 5 that belong to it.
     """
 
     command: Command
@@ -40,11 +49,33 @@ class Program:
     version: str
     environment: Sequence[tuple[str, str]]
     files: Sequence[tuple[str, str]]
+    formats: Sequence[str] = ()
 
     @property
     def pages(self) -> tuple[Command, ...]:
         """The program, then all commands that have commands."""
         return tuple(command for command in self.command.walk() if command.commands or command is self.command)
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A file that people write, and what its page says.
+
+    Attributes:
+        name: of its page in section 5, such as `gwms-bosco.yaml`.
+        path: where it lies.
+        summary: one line, without a full stop.
+        text: sentences on what it is and which command checks it.
+        fields: all of them.
+        more: pages to see, with their sections.
+    """
+
+    name: str
+    path: str
+    summary: str
+    text: str
+    fields: Sequence[Field]
+    more: Sequence[tuple[str, int]]
 
 
 def man_page(program: Program, page: Command) -> str:
@@ -78,18 +109,54 @@ def man_page(program: Program, page: Command) -> str:
         lines.append(f".SH {title}")
         for what, text in rows:
             lines += [".TP", f".B {_roff(what)}", _roff(text)]
-    others = [other for other in program.pages if other is not page]
-    if others:
-        lines.append(".SH SEE ALSO")
-        lines.append(",\n".join(f".BR {_roff(other.page)} ({program.section})" for other in others))
+    others = [(other.page, program.section) for other in program.pages if other is not page]
+    lines += _roff_see_also([*others, *((name, FORMATS) for name in program.formats)])
+    return "\n".join(lines) + "\n"
+
+
+def file_man_page(given: FileFormat, version: str) -> str:
+    """The page of a file in roff; each field with its kind, whether it must be there, its meaning, an example."""
+    lines = [
+        '.\\" SPDX-License-Identifier: Apache-2.0',
+        f'.TH {_roff(given.name.upper())} {FORMATS} "" "glideinwms-bosco {version}" "glideinWMS"',
+        ".SH NAME",
+        f"{_roff(given.name)} \\- {_roff(given.summary)}",
+        ".SH SYNOPSIS",
+        f".B {_roff(given.path)}",
+        ".SH DESCRIPTION",
+        # Paths and examples are long words: no line can be filled evenly.
+        ".ad l",
+        _roff(given.text),
+        ".SH FIELDS",
+    ]
+    for field in given.fields:
+        needed = ", required" if field.required else ""
+        lines += [".TP", f"\\fB{_roff(field.path)}\\fR ({_roff(field.kind)}{needed})", _roff(_full(field.meaning))]
+        lines += [".nf", f"Example: {_roff(field.example)}", ".fi"]
+    return "\n".join([*lines, *_roff_see_also(given.more)]) + "\n"
+
+
+def file_markdown_page(given: FileFormat) -> str:
+    """The page of a file in docs/commands."""
+    lines = [
+        *_MARKDOWN_HEAD,
+        f"# {given.name}",
+        f"`{given.path}`. {_markdown(given.text)}",
+        "",
+        "| field | value | meaning | example |",
+        "|---|---|---|---|",
+    ]
+    for field in given.fields:
+        needed = " (required)" if field.required else ""
+        example = field.example.replace("|", r"\|")
+        lines.append(f"| `{field.path}`{needed} | {_cell(field.kind)} | {_cell(_full(field.meaning))} | `{example}` |")
     return "\n".join(lines) + "\n"
 
 
 def markdown_page(program: Program, page: Command) -> str:
     """A page of docs/commands."""
     lines = [
-        "<!-- SPDX-License-Identifier: Apache-2.0 -->",
-        "<!-- Written by `make commands` from the programs' own help; change that instead. -->",
+        *_MARKDOWN_HEAD,
         f"# {page.name}",
         _markdown(_capital(page.summary)),
         "",
@@ -119,11 +186,10 @@ def markdown_page(program: Program, page: Command) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown_index(programs: Sequence[Program]) -> str:
-    """Every command with its line, by page."""
+def markdown_index(programs: Sequence[Program], formats: Sequence[FileFormat]) -> str:
+    """Every command with its line, by page; every file."""
     lines = [
-        "<!-- SPDX-License-Identifier: Apache-2.0 -->",
-        "<!-- Written by `make commands` from the programs' own help; change that instead. -->",
+        *_MARKDOWN_HEAD,
         "# All commands",
         "| command | what it does |",
         "|---|---|",
@@ -134,6 +200,8 @@ def markdown_index(programs: Sequence[Program]) -> str:
                 if not command.commands:
                     anchor = command.name.replace(" ", "-")
                     lines.append(f"| [{command.name}]({page.page}.md#{anchor}) | {_cell(command.summary)} |")
+    lines += ["", "## Files", "| file | what it is |", "|---|---|"]
+    lines += [f"| [{given.path}]({given.name}.md) | {_cell(_full(given.summary))} |" for given in formats]
     return "\n".join(lines) + "\n"
 
 
@@ -167,6 +235,17 @@ def _with_notes(argument: Argument) -> str:
     if argument.names and argument.many and "repeat" not in argument.text:
         notes.append("may be repeated")
     return f"{argument.text} ({', '.join(notes)})" if notes else argument.text
+
+
+def _roff_see_also(others: Sequence[tuple[str, int]]) -> list[str]:
+    if not others:
+        return []
+    return [".SH SEE ALSO", ",\n".join(f".BR {_roff(name)} ({section})" for name, section in others)]
+
+
+def _full(text: str) -> str:
+    """A whole sentence; some schemas have half ones, which their messages go on from."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text[:2].islower() else f"{text.rstrip('.')}."
 
 
 def _sentence(text: str) -> str:

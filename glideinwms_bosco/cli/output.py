@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from glideinwms_bosco.errors import BoscoError, Problem
 
@@ -31,6 +31,28 @@ def printable(text: str) -> str:
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     print(json.dumps(value, indent=2, sort_keys=True))
+
+
+class CodeRow(Protocol):
+    """A row of a table of codes."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
+
+
+def print_codes(page: str, rows: Iterable[CodeRow], as_json: bool) -> None:
+    """Print what codes mean: their page in Markdown, or JSON."""
+    if as_json:
+        fields = ("code", "severity", "what", "remedy")
+        print_json([{name: getattr(row, name) for name in fields} for row in rows])
+    else:
+        print(page, end="")
 
 
 def print_problems(problems: Sequence[Problem]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.cli import output, pilot_script
+from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.selection import select_site, select_sites
 from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.errors import EXIT_OK, PilotError, UsageError
@@ -22,7 +23,7 @@ _SCRIPT_MODE = 0o755
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("pilot", help="what pilots bring along").add_subparsers(metavar="VERB", required=True)
+    verbs = add_noun(nouns, "pilot", "what pilots bring along", "gwms-bosco pilot show nersc")
     show = verbs.add_parser(
         "show",
         help="list files and attributes that the runtime blocks of sites give to their entries; writes nothing",

@@ -16,6 +16,7 @@ from glideinwms_bosco.cli import (
     remote_versions,
 )
 from glideinwms_bosco.cli.checks import factory_ssh
+from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.selection import select_sites
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.errors import EXIT_OK
@@ -24,9 +25,7 @@ from glideinwms_bosco.remote.client_files import client_files, write_client_file
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("remote", help="the login node: install, test").add_subparsers(
-        dest="verb", metavar="VERB", required=True
-    )
+    verbs = add_noun(nouns, "remote", "the login node: install, test", "gwms-bosco remote status")
     for module in (remote_deploy, remote_probe, remote_status, remote_logs, remote_test, remote_versions):
         module.add_commands(verbs)
     client = verbs.add_parser(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -14,7 +13,7 @@ from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.cli.site_bundles import SiteBundles
 from glideinwms_bosco.errors import EXIT_OK, BoscoError, UsageError
 from glideinwms_bosco.remote.probe import JOB_TIMEOUT_S, MAX_JOB_TIMEOUT_S, ProbeReport, probe
-from glideinwms_bosco.remote.probe_codes import codes_page, summary
+from glideinwms_bosco.remote.probe_codes import RULES, codes_page, summary
 from glideinwms_bosco.remote.probe_wishes import Platform
 from glideinwms_bosco.site.model import SiteDescription
 
@@ -40,7 +39,7 @@ def add_commands(verbs: Any) -> None:
 
 def _probe(args: argparse.Namespace) -> int:
     if args.codes:
-        sys.stdout.write(codes_page())
+        output.print_codes(codes_page(), RULES.values(), args.json)
         return EXIT_OK
     if not 1 <= args.job_timeout <= MAX_JOB_TIMEOUT_S:
         raise UsageError(f"--job-timeout {args.job_timeout} is not in 1..{MAX_JOB_TIMEOUT_S}", "or use --no-job")

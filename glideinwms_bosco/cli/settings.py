@@ -18,7 +18,7 @@ from glideinwms_bosco.site.yaml_source import YamlSource
 
 DEFAULT_FILE = Path("/etc/gwms-bosco/gwms-bosco.yaml")
 FILE_VARIABLE = "GWMS_BOSCO_CONFIG"
-# field -> environment variable, default
+# field -> environment variable, default; what it holds stands in _FOLDER_TEXTS
 _FOLDERS = {
     "sites_dir": ("GWMS_BOSCO_SITES", "/etc/gwms-bosco/sites.d"),
     "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
@@ -26,7 +26,13 @@ _FOLDERS = {
     "overrides_dir": ("GWMS_BOSCO_OVERRIDES", "/etc/gwms-bosco/overrides"),
     "scripts_dir": ("GWMS_BOSCO_SCRIPTS", str(default_scripts_dir())),
 }
-
+_FOLDER_TEXTS = {
+    "sites_dir": "Folder of the site files.",
+    "config_d": "Folder of rendered entries, config.d of glideinWMS.",
+    "state_dir": "Folder of bundles, ssh settings and history.",
+    "overrides_dir": "Folder of files laid over bundles, in it one for each batch system.",
+    "scripts_dir": "Folder of the pilot scripts; those that are installed with the program when left out.",
+}
 
 STATE_FOLDER_MODE = 0o755
 
@@ -62,20 +68,28 @@ class Settings:
         return self.batch_settings.get(batch_system, ())
 
 
-def _schema() -> Mapping[str, Any]:
+def settings_schema() -> Mapping[str, Any]:
+    """The JSON Schema of gwms-bosco.yaml."""
     site = site_schema()["properties"]
     systems = site["batch"]["properties"]["system"]["enum"]
-    folder = {"type": "string", "pattern": "^/", "description": "A folder's absolute path."}
+    sources = {"description": "Sources of bundles for sites that name none; this host's HTCondor when left out."}
     return {
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            **dict.fromkeys(_FOLDERS, folder),
-            "order": {"type": "integer", "minimum": 0, "maximum": 99, "description": "Number in front of files."},
-            "htcondor": site["install"]["properties"]["htcondor"],
+            **{name: _folder(name) for name in _FOLDERS},
+            "order": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 99,
+                "description": "Number in front of rendered files; later files win. 50 when left out.",
+                "examples": [50],
+            },
+            "htcondor": {**site["install"]["properties"]["htcondor"], **sources},
             "batch_settings": {
                 "type": "object",
-                "description": "Further keys of blah.config, by batch system.",
+                "description": "Further keys of blah.config, by batch system, for all sites with it.",
+                "examples": ["{slurm: {slurm_binpath: /usr/bin}}"],
                 "additionalProperties": False,
                 "properties": dict.fromkeys(systems, site["batch"]["properties"]["settings"]),
             },
@@ -84,7 +98,8 @@ def _schema() -> Mapping[str, Any]:
                 "minItems": 1,
                 "maxItems": 8,
                 "uniqueItems": True,
-                "description": "Collectors of the pools that pilots join, `host` or `host:port`.",
+                "description": "Collectors of the pools that pilots join, `host[:port]`, for the measured load.",
+                "examples": ["[collector.example.org:9618]"],
                 "items": {
                     "type": "string",
                     "maxLength": 256,
@@ -95,6 +110,14 @@ def _schema() -> Mapping[str, Any]:
         },
         "definitions": site_schema()["definitions"],
     }
+
+
+def _folder(name: str) -> Mapping[str, Any]:
+    variable, default = _FOLDERS[name]
+    # The default of the scripts is where this copy of the program lies.
+    example = "/srv/validation_scripts" if name == "scripts_dir" else default
+    text = f"{_FOLDER_TEXTS[name]} An absolute path; {variable} of the environment wins."
+    return {"type": "string", "pattern": "^/", "description": text, "examples": [example]}
 
 
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -111,7 +134,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             source = YamlSource(path)
         except SiteFileError as err:
             raise SettingsFileError(err.problems) from None
-        problems = schema_problems(source, _schema())
+        problems = schema_problems(source, settings_schema())
         if problems:
             raise SettingsFileError(tuple(problems))
         data = source.data

@@ -9,13 +9,14 @@ from dataclasses import asdict
 from typing import Any
 
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.frame import add_noun
+from glideinwms_bosco.cli.schema_fields import as_markdown, site_fields
 from glideinwms_bosco.cli.selection import find_site_file, select_sites, site_files
 from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.cli.surroundings import proxy_budget
 from glideinwms_bosco.cli.web_proxies import print_loads, readable_sites
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteFileError, UsageError
 from glideinwms_bosco.remote.hostkeys import scan_host_keys
-from glideinwms_bosco.site.fields import as_markdown, site_fields
 from glideinwms_bosco.site.model import DEFAULT_SSH_PORT
 from glideinwms_bosco.site.schema import site_schema
 from glideinwms_bosco.webproxy.budget import ProxyLoad
@@ -25,9 +26,7 @@ MAX_PORT = 65535
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("site", help="check site files, propose host keys").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = add_noun(nouns, "site", "check site files, propose host keys", "gwms-bosco site check")
     check = verbs.add_parser(
         "check", help="run every check, touch nothing", epilog="example: gwms-bosco site check nersc.yaml"
     )
@@ -54,11 +53,15 @@ def add_commands(nouns: Any) -> None:
         help="list every field of a site file as a Markdown table",
         epilog="example: gwms-bosco site fields",
     )
+    fields.add_argument("--json", action="store_true", help="print the fields as JSON")
     fields.set_defaults(run=_fields)
 
 
-def _fields(_args: argparse.Namespace) -> int:
-    print(as_markdown(site_fields()), end="")
+def _fields(args: argparse.Namespace) -> int:
+    if args.json:
+        output.print_json([asdict(field) for field in site_fields()])
+    else:
+        print(as_markdown(site_fields()), end="")
     return EXIT_OK
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.cli import output, siteconf_view
-from glideinwms_bosco.cli.frame import add_verb
+from glideinwms_bosco.cli.frame import add_noun, add_verb
 from glideinwms_bosco.cli.siteconf_source import OPERAND_HELP, named_site, read_source
 from glideinwms_bosco.entry.import_yaml import site_yaml
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, SiteconfError, UsageError
 from glideinwms_bosco.siteconf.check import check_tree
-from glideinwms_bosco.siteconf.codes import SEVERITIES, Finding, codes_page
+from glideinwms_bosco.siteconf.codes import RULES, SEVERITIES, Finding, codes_page
 from glideinwms_bosco.siteconf.explain import explain
 from glideinwms_bosco.siteconf.from_tree import read_tree
 from glideinwms_bosco.siteconf.render import site_files
@@ -26,9 +26,7 @@ from glideinwms_bosco.siteconf.tree_files import write_tree
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verbs."""
-    verbs = nouns.add_parser("siteconf", help="SITECONF: what CMS jobs read on a node").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = add_noun(nouns, "siteconf", "SITECONF: what CMS jobs read on a node", "gwms-bosco siteconf check nersc")
     example = "gwms-bosco siteconf check /cvmfs/cms.cern.ch/SITECONF/T2_FI_HIP"
     check = add_verb(verbs, "check", _check, "find what CMSSW, WMCore or CMS would refuse", example, as_json=True)
     check.description = (
@@ -58,7 +56,7 @@ def add_commands(nouns: Any) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     if args.codes:
-        sys.stdout.write(codes_page())
+        output.print_codes(codes_page(), RULES.values(), args.json)
         return EXIT_OK
     if not args.sources:
         raise UsageError("no DIR or SITE is given", "name a folder of a SITECONF, or a site")

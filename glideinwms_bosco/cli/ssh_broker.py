@@ -23,7 +23,7 @@ from glideinwms_bosco.broker.service import run_broker
 from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.cli import output, ssh_broker_factory, ssh_broker_keys
 from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account, give_to_owner_of, make_folder
-from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
+from glideinwms_bosco.cli.frame import CommandParser, add_verb, allow_open_files, run_program
 from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, read_identity
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
@@ -37,7 +37,7 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; docs and man pages are generated from it too."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="Keeps a frontend's ssh keys and signs with them what its policy allows.",
         epilog="example: gwms-ssh-broker status",

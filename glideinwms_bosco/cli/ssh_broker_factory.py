@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from glideinwms_bosco.broker.paths import broker_paths
 from glideinwms_bosco.broker.stanza import VERSIONS, make_stanza, write_files
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.daemon_account import give_to_owner_of
-from glideinwms_bosco.cli.frame import add_verb
+from glideinwms_bosco.cli.frame import add_noun, add_verb
 from glideinwms_bosco.cli.ssh_broker_keys import split_host
-from glideinwms_bosco.cli.ssh_broker_policy import keyed_by_files, policy_changed, read_identity, read_policy
+from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, keyed_by_files, policy_changed, read_identity, read_policy
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from glideinwms_bosco.sshwire.handle import SUBMIT, HandleReference
 
@@ -26,8 +27,7 @@ _KEY_HELP = "name of the key, as `key list` has it"
 
 def add_commands(verbs: Any) -> None:
     """Add noun and verbs."""
-    nouns = verbs.add_parser("factory", help="factories that this broker connects to")
-    factory = nouns.add_subparsers(metavar="VERB", required=True)
+    factory = add_noun(verbs, "factory", "factories that this broker connects to", "gwms-ssh-broker factory list")
     add = add_verb(
         factory, "add", _add, "register a factory's relay",
         "gwms-ssh-broker factory add osg-sdsc --relay gfactory-2.example.org:8620 --spki sha256:...",
@@ -106,6 +106,8 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(rows)
         return EXIT_OK
+    if not rows:
+        print(f"there is no factory yet; {PROGRAM} factory add --help", file=sys.stderr)
     for row in rows:
         keys = ", ".join(row["keys"]) or "no key"
         print(output.printable(f"{row['name']:<24} {row['relay']}  {' '.join(row['spki'])}  {keys}"))

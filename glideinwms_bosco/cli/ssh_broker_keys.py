@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any, Optional
@@ -17,8 +18,8 @@ from glideinwms_bosco.broker.paths import BrokerPaths, broker_paths
 from glideinwms_bosco.broker.policy import Entry, KeyedPolicy, KeySource, Policy, Rate
 from glideinwms_bosco.broker.policy_model import DEFAULT_SSH_PORT, EXEC
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.cli.frame import add_verb
-from glideinwms_bosco.cli.ssh_broker_policy import keyed_by_files, known_key, policy_changed, read_policy
+from glideinwms_bosco.cli.frame import add_noun, add_verb
+from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, keyed_by_files, known_key, policy_changed, read_policy
 from glideinwms_bosco.errors import EXIT_OK, BrokerError, UsageError, WireError
 from glideinwms_bosco.sshwire.handle import MAINTAIN
 from glideinwms_bosco.sshwire.keys import parse_authorized
@@ -30,11 +31,10 @@ _NAME_HELP = "name of the key, as `key list` has it"
 
 def add_commands(verbs: Any) -> None:
     """Add the noun and its verbs."""
-    nouns = verbs.add_parser("key", help="keys, and what each may be used for")
-    key = nouns.add_subparsers(metavar="VERB", required=True)
+    key = add_noun(verbs, "key", "keys, and what each may be used for", "gwms-ssh-broker key list")
     add = add_verb(
         key, "add", _add, "register a key for an account at a site",
-        "gwms-ssh-broker key add juwels-cms --file /etc/gwms-frontend/ssh/juwels-cms --passphrase "
+        "gwms-ssh-broker key add juwels-cms --file /etc/gwms-ssh-broker/juwels-cms --passphrase "
         "credential:juwels-cms --user cmspilot --host juwels.fz-juelich.de --accept SHA256:... --factory osg-sdsc",
     )  # fmt: skip
     add.add_argument("name", metavar=_NAME, help="a name of your own for it")
@@ -74,7 +74,7 @@ def add_commands(verbs: Any) -> None:
         verb.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     rotate = add_verb(
         key, "rotate", _rotate, "give an entry a new key, and so a new handle",
-        "gwms-ssh-broker key rotate juwels-cms --file /etc/gwms-frontend/ssh/juwels-2 --keep-old-as juwels-old",
+        "gwms-ssh-broker key rotate juwels-cms --file /etc/gwms-ssh-broker/juwels-2 --keep-old-as juwels-old",
     )  # fmt: skip
     rotate.add_argument("name", metavar=_NAME, help=_NAME_HELP)
     _add_source_options(rotate)
@@ -176,6 +176,8 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(rows)
         return EXIT_OK
+    if not rows:
+        print(f"there is no key yet; {PROGRAM} key add --help", file=sys.stderr)
     for row in rows:
         state = "enabled" if row["enabled"] else "disabled"
         opened = ", maintenance open" if row["open_until"] else ""

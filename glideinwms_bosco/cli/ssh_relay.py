@@ -11,14 +11,15 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco import __version__
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account
-from glideinwms_bosco.cli.frame import add_verb, allow_open_files, run_program
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, UsageError
+from glideinwms_bosco.cli.frame import CommandParser, add_verb, allow_open_files, run_program
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, RelayFileError, UsageError
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
 from glideinwms_bosco.relay.client_conf import sends_session_bind
 from glideinwms_bosco.relay.conf import DEFAULT_CONF, RelayConf, conf_path, load_conf, read_conf
@@ -27,12 +28,16 @@ from glideinwms_bosco.relay.status_query import clock, status_file
 
 PROGRAM = "gwms-ssh-relay"
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+_SHIM_HINT = (
+    "name the folder of the installed one, /usr/libexec/gwms-bosco/shim; if it is gone: dnf reinstall "
+    "glideinwms-bosco-factory; without packages: ln -s PATH/gwms-ssh-shim FOLDER/ssh"
+)
 _STALE_AFTER_S = 3 * STATUS_EVERY_S
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; docs and man pages are generated from it too."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         description="The factory's relay for signatures of frontends' brokers.",
         epilog="example: gwms-ssh-relay status",
@@ -49,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--host", metavar="NAME", help="name by which brokers reach this host (default: HOST)", default="HOST"
     )
     add_user_option(init, PROGRAM)
-    add_verb(verbs, "check", _check, "check relay.conf and what it needs on this host", "gwms-ssh-relay check")
+    add_verb(verbs, "check", _check, "check relay.conf and what it needs on this host", "gwms-ssh-relay check", True)
     add_verb(verbs, "status", _status, "show the brokers and how it stands with them", "gwms-ssh-relay status", True)
     add_verb(verbs, "handles", _handles, "show the handles that brokers offer", "gwms-ssh-relay handles --json", True)
     return parser
@@ -60,10 +65,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return run_program(build_parser, argv)
 
 
+def _conf_file(args: argparse.Namespace) -> Path:
+    path = conf_path(args.conf)
+    if not path.exists():
+        hint = "glideinwms-bosco-factory brings one, to be edited; --conf FILE names another"
+        raise UsageError(f"{path}: there is no such file", hint)
+    return path
+
+
 def _run(args: argparse.Namespace) -> int:
     allow_open_files()
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
-    asyncio.run(_serve(conf_path(args.conf)))
+    asyncio.run(_serve(_conf_file(args)))
     return EXIT_OK
 
 
@@ -94,7 +107,7 @@ async def _reload_when_asked(relay: Relay, path: Path, asked: asyncio.Event) -> 
 
 
 def _init(args: argparse.Namespace) -> int:
-    conf, account = read_conf(conf_path(args.conf)), daemon_account(args)
+    conf, account = read_conf(_conf_file(args)), daemon_account(args)
     identity = new_identity(conf)
     if account is not None:
         os.chown(identity.key_file, account.pw_uid, account.pw_gid)
@@ -114,18 +127,36 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    conf = load_conf(conf_path(args.conf))
-    problems = _host_problems(conf)
-    for problem in problems:
-        print(output.printable(str(problem)), file=sys.stderr)
-    if any(problem.severity == "error" for problem in problems):
+    conf: Optional[RelayConf] = None
+    try:
+        conf = load_conf(_conf_file(args))
+        problems = _host_problems(conf)
+    except RelayFileError as error:
+        problems = list(error.problems)
+    if conf is not None and not any(problem.severity == "error" for problem in problems):
+        facts = {
+            "brokers": len(conf.brokers),
+            "port": conf.port,
+            "pin": identity_files(conf).pin,
+            "proof": _proof(conf),
+        }
+    else:
+        facts = {}
+    if args.json:
+        output.print_json({"ok": bool(facts), "problems": [asdict(problem) for problem in problems], **facts})
+        return EXIT_OK if facts else EXIT_REFUSED
+    output.print_problems(problems)
+    if conf is None or not facts:
         return EXIT_REFUSED
-    tap = conf.tap == "always" or (conf.tap == "auto" and not sends_session_bind(ssh_version(conf.ssh)))
-    print(
-        f"{conf.file}: {output.counted(len(conf.brokers), 'broker')}, port {conf.port}, pin {identity_files(conf).pin}"
-    )
-    print(f"proof of destination by {'the tap' if tap else 'session-bind'}")
+    print(f"{conf.file}: {output.counted(len(conf.brokers), 'broker')}, port {conf.port}, pin {facts['pin']}")
+    print(f"proof of destination by {facts['proof']}")
     return EXIT_OK
+
+
+def _proof(conf: RelayConf) -> str:
+    """What tells the broker where a login goes."""
+    tap = conf.tap == "always" or (conf.tap == "auto" and not sends_session_bind(ssh_version(conf.ssh)))
+    return "the tap" if tap else "session-bind"
 
 
 def _host_problems(conf: RelayConf) -> list[Problem]:
@@ -137,7 +168,7 @@ def _host_problems(conf: RelayConf) -> list[Problem]:
     programs = (
         ("remote_gahp", conf.remote_gahp, "install HTCondor, or name its remote_gahp"),
         ("ssh", conf.ssh, "install the OpenSSH client"),
-        ("shim_dir", conf.shim_dir / "ssh", "make it a link to gwms-ssh-shim"),
+        ("shim_dir", conf.shim_dir / "ssh", _SHIM_HINT),
         *((("tap_program", conf.tap_program, "install it, or set tap to never"),) if conf.tap != "never" else ()),
     )
     for field, program, hint in programs:
@@ -158,7 +189,7 @@ def _host_problems(conf: RelayConf) -> list[Problem]:
 
 
 def _relay_status(args: argparse.Namespace) -> dict[str, Any]:
-    conf = read_conf(conf_path(args.conf))
+    conf = read_conf(_conf_file(args))
     status = status_file(conf.socket_dir)
     if status is None:
         raise RelayError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from glideinwms_bosco.cli import output
+from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.cli.web_proxies import overview, print_states
 from glideinwms_bosco.errors import EXIT_OK, BoscoError
@@ -16,7 +17,7 @@ from glideinwms_bosco.remote.pilots import count_running, query_pilots
 
 def add_commands(nouns: Any) -> None:
     """Add the noun and its verb."""
-    verbs = nouns.add_parser("web-proxy", help="the load of web proxies").add_subparsers(metavar="VERB", required=True)
+    verbs = add_noun(nouns, "web-proxy", "the load of web proxies", "gwms-bosco web-proxy show")
     show = verbs.add_parser(
         "show",
         help="show each web proxy of all sites: who may use it, who does, what pilots report; proposes lower limits",

@@ -114,7 +114,7 @@ def read_conf(path: Path) -> RelayConf:
         return _conf(source.file, source.data)
     except (KeyError, TypeError, AttributeError):
         raise RelayFileError(
-            (Problem(source.file, 0, "", "is not usable", f"run: gwms-ssh-relay check --conf {path}"),)
+            (Problem(source.file, 0, "", "is not usable", f"run: gwms-ssh-relay --conf {path} check"),)
         ) from None
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from glideinwms_bosco.errors import EXIT_REFUSED, EXIT_USAGE, BoscoError, RelayError, WireError
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, BoscoError, RelayError, WireError
 from glideinwms_bosco.relay import handover
 from glideinwms_bosco.relay.status_query import PREFIX, ask
 from glideinwms_bosco.sshwire.agent import evidence_request
@@ -37,6 +37,12 @@ PIECE_BYTES = 1 << 20
 F_SETPIPE_SZ = 1031
 KEX_PIECE_BYTES = 65536
 USAGE = "usage: gwms-ssh-tap HOST PORT SOCKET [USER@NAME]"
+HELP = f"""{USAGE}
+
+ProxyCommand of ssh clients older than 8.9; the relay's ssh configuration names it, nobody calls it by hand.
+SOCKET is the handle's agent socket; USER@NAME the login whose jump host is looked up.
+
+example: ssh -o 'ProxyCommand=gwms-ssh-tap %h %p /run/gwms-ssh-relay/HANDLE.sock' pilot@login.example.org"""
 
 _STDIN, _STDOUT = 0, 1
 
@@ -204,6 +210,9 @@ def _run(host: str, port: int, socket_file: Path, login: Optional[str]) -> None:
 def main() -> None:
     """Entry point; the status only matters when the server is never reached."""
     arguments = sys.argv[1:]
+    if arguments in (["-h"], ["--help"]):
+        print(HELP)
+        sys.exit(EXIT_OK)
     if len(arguments) not in (3, 4) or not arguments[1].isdecimal():
         print(USAGE, file=sys.stderr)
         sys.exit(EXIT_USAGE)

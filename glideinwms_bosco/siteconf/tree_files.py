@@ -66,7 +66,7 @@ def fill(files: Mapping[str, TreeFile], folder: Path) -> None:
     _make(folder)
     for path, content in files.items():
         place = folder / path
-        for parent in reversed(place.relative_to(folder).parents[:-1]):
+        for parent in reversed(place.relative_to(folder).parents):
             _make(folder / parent)
         if isinstance(content, Link):
             place.symlink_to(content.target)

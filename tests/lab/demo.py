@@ -79,10 +79,10 @@ def run(lab: Lab) -> str:
     return node[1]
 
 
-def main() -> int:
-    """Run the demo; returns the exit status."""
+def main(name: str = NAME) -> int:
+    """Run the demo in a lab of that name; returns the exit status."""
     begun = time.monotonic()
-    lab = Lab(NAME, "trixie", say=say)
+    lab = Lab(name, "trixie", say=say)
     try:
         say("The lab: factory, login node with Slurm, two workers (name spaces on this machine).")
         lab.down()

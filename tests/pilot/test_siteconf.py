@@ -412,7 +412,7 @@ def test_a_broken_own_one_ends_the_pilot(make_node: MakeNode, make_pilot: MakePi
     shutil.rmtree(archive / "SITECONF" / SIBLING)
     outcome = set_up(make_pilot(make_node(), **configured(archive)))
     assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
-    assert outcome.detail.startswith("BOSCO-SITECONF-03 T1_YY_Far/storage.json is not there"), outcome
+    assert outcome.detail.startswith("BOSCO-SITECONFSETUP-03 T1_YY_Far/storage.json is not there"), outcome
 
 
 def test_an_entry_without_one_says_so(make_node: MakeNode, make_pilot: MakePilot) -> None:
@@ -448,7 +448,7 @@ def test_refuses_hostile_values(make_node: MakeNode, make_pilot: MakePilot, arch
         pilot = make_pilot(node, f"pilot{number}", **configured(archive, **{key: value}))
         outcome = pilot.run("siteconf_setup")
         assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
-        assert outcome.detail.startswith("BOSCO-SITECONF-02") and len(outcome.detail) < 300
+        assert outcome.detail.startswith("BOSCO-SITECONFSETUP-02") and len(outcome.detail) < 300
         assert "SITECONFIG_PATH" not in pilot.config()
     assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1
 

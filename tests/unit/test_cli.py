@@ -324,6 +324,37 @@ def test_field_reference_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert (ROOT / "docs" / "site-file.md").read_text(encoding="utf-8").endswith(table)
 
 
+@pytest.mark.parametrize(
+    ("argv", "key", "one"),
+    [
+        (("site", "fields"), "path", "login.jump_hosts[].host"),
+        (("entry", "lint", "--codes"), "code", "BOSCO-ENTRY-01"),
+        (("remote", "probe", "--codes"), "code", "BOSCO-PROBE-01"),
+        (("siteconf", "check", "--codes"), "code", "BOSCO-SITECONF-01"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_reference_lists_are_there_as_json(
+    argv: tuple[str, ...], key: str, one: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(argv)) == OK
+    page = capsys.readouterr().out
+    assert main([*argv, "--json"]) == OK
+    rows = json.loads(capsys.readouterr().out)
+    assert one in [row[key] for row in rows]
+    # The page has its head besides.
+    assert len(rows) == len([line for line in page.splitlines() if line.startswith("|")]) - 2
+
+
+def test_wrong_call_names_the_help_that_has_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["site", "chek"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("gwms-bosco site: error: ")
+    assert last.endswith("; see: gwms-bosco site --help")
+
+
 def test_shipped_example_lacks_nothing_but_its_host_keys(capsys: pytest.CaptureFixture[str]) -> None:
     for path in (ROOT / "factory_configs" / "sites").glob("*.yaml"):
         main(["site", "check", str(path), "--json"])

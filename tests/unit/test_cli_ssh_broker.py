@@ -205,6 +205,18 @@ def test_nothing_set_up_says_init(capsys: Capture, argv: list[str]) -> None:
     assert "init" in _error(capsys)
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("noun", ["key", "factory"])
+def test_empty_list_says_how_to_fill_it(capsys: Capture, noun: str) -> None:
+    assert main(["init"]) == OK
+    capsys.readouterr()
+    assert main([noun, "list"]) == OK
+    said = capsys.readouterr()
+    assert (said.out, f"gwms-ssh-broker {noun} add --help" in said.err) == ("", True)
+    assert main([noun, "list", "--json"]) == OK
+    assert (json.loads(capsys.readouterr().out), said.err.count("\n")) == ([], 1)
+
+
 def test_policy_with_problems_is_told_by_line(ready: Path, capsys: Capture) -> None:
     file = ready / "etc" / "policy.json"
     file.write_text(file.read_text().replace('"user"', '"usr"'))

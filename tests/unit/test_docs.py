@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from glideinwms_bosco.broker.policy import load_policy
 from glideinwms_bosco.cli.main import main
+from glideinwms_bosco.entry import lint_codes
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.relay.conf import load_conf
+from glideinwms_bosco.remote import probe_codes
+from glideinwms_bosco.siteconf import codes as siteconf_codes
 from tests.pages import DOCS, PLACEHOLDER, Step, steps_of
 from tests.unit.pilot_world import make_ca, make_distribution
 from tests.unit.site_text import HOST_KEY, use_host_folders
@@ -64,6 +68,12 @@ def test_example_passes_site_check(host: Path, name: str, text: str, capsys: pyt
     report = json.loads(capsys.readouterr().out)
     assert [found for found in report["problems"] if found["severity"] == "error"] == [], name
     assert status == 0
+    # And reconfig would take what is rendered.
+    assert main(["entry", "render", "example", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["entry", "lint", str(host / "config.d"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [row for row in found if row["severity"] == "warning" and "50-example" in row["file"]] == [], name
 
 
 def test_every_recipe_has_an_example_or_a_page() -> None:
@@ -72,6 +82,25 @@ def test_every_recipe_has_an_example_or_a_page() -> None:
     assert len(sections) == 6
     for section in sections:
         assert "```yaml" in section or ".yaml`" in section or "```json" in section, section.splitlines()[0]
+
+
+def test_certificates_of_the_recipe_are_a_policy_that_the_broker_takes(tmp_path: Path) -> None:
+    (text,) = _blocks(DOCS / "recipes.md", "json")
+    handle = {
+        "key": {"backend": "ssh-agent", "file": "/etc/gwms-ssh-broker/example", "passphrase": "credential:example"},
+        "user": "cmspilot",
+        "hosts": [{"name": "login.example.org", "keys": [HOST_KEY]}],
+        "factories": ["example-factory"],
+        **json.loads(f"{{{text}}}"),
+    }
+    relay = {"relay": "factory.example.org:8620", "spki": ["sha256:" + "0" * 64], "source_addresses": ["192.0.2.1/32"]}
+    policy = {"version": 1, "factories": {"example-factory": relay}, "handles": {"example": handle}}
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(policy), encoding="utf-8")
+    path.chmod(0o600)
+    (entry,) = load_policy(path).entries.values()
+    assert entry.cert is not None
+    assert entry.cert.principals == ("cmspilot",)
 
 
 def _steps() -> list[Step]:
@@ -130,6 +159,43 @@ def test_every_refusal_of_the_broker_has_its_row() -> None:
         int(number) for cell in re.findall(r"^\| ([0-9, ]+) \|", section, re.MULTILINE) for number in cell.split(",")
     }
     assert listed == {int(code) for code in DenyCode}
+
+
+def _rows_of_codes() -> Iterator[tuple[str, str, list[str]]]:
+    """Page, code and the other cells of each row, from every page of codes."""
+    for page in sorted(DOCS.glob("*-codes.md")):
+        head: list[str] = []
+        for line in page.read_text(encoding="utf-8").splitlines():
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            if line.startswith("| Code "):
+                head = cells
+            elif line.startswith("| BOSCO-"):
+                assert len(cells) == len(head), f"{page.name}: {line}"
+                yield page.name, cells[0], [cell for cell, name in zip(cells, head) if name not in ("Code", "Example")]
+
+
+def test_every_code_has_cause_and_remedy_and_one_meaning() -> None:
+    rows = list(_rows_of_codes())
+    assert [row for row in rows if not all(row[2])] == []
+    # Who has a code looks up its row, and no other one.
+    assert [row for row in rows if re.search(r"\bas [A-Z]*-?[0-9]{2}\b", " ".join(row[2]))] == []
+    codes = [code for _, code, _ in rows]
+    assert sorted(code for code in set(codes) if codes.count(code) > 1) == []
+    assert len(codes) > 230
+    refusals = re.findall(r"^\| [0-9, ]+ \|.*$", (DOCS / "key-broker.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(cell.strip() for row in refusals for cell in row.split("|")[1:-1])
+
+
+def test_every_code_in_the_source_has_its_row() -> None:
+    """Whatever prints it: scripts of both sides, and tables whose pages other tests compare."""
+    listed = {code for _, code, _ in _rows_of_codes()}
+    named = set(_codes_of_scripts())
+    for path in (ROOT / "glideinwms_bosco").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc" and not path.name.endswith("codes.py"):
+            named |= set(re.findall(r"BOSCO-[A-Z]+-[0-9]{2,3}", path.read_text(encoding="utf-8", errors="replace")))
+    # An example in a docstring names one too.
+    assert named - listed == set()
+    assert {rule.code for table in (lint_codes, probe_codes, siteconf_codes) for rule in table.RULES.values()} <= listed
 
 
 def _codes_of_scripts() -> set[str]:

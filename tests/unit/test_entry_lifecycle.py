@@ -67,7 +67,8 @@ def test_drain_forbids_new_pilots_and_keeps_the_entry_enabled(host: Path) -> Non
 
 def test_removal_takes_two_steps(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["entry", "remove", "Test_Entry"]) == OK
-    assert "next: reconfigure the factory" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "next: reconfigure the factory, then `gwms-bosco entry remove Test_Entry --reconfigured`" in said
     assert live(host)["Test_Entry"]["@enabled"] == "False"
     assert main(["entry", "remove", "Test_Entry"]) == OK
     assert live(host)["Test_Entry"]["@enabled"] == "False"

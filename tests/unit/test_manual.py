@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import contextlib
 import io
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from glideinwms_bosco.broker import paths as broker_paths
 from glideinwms_bosco.cli import main as bosco
 from glideinwms_bosco.cli import manual, settings, ssh_broker, ssh_relay
 from glideinwms_bosco.cli.command_line import Command
-from glideinwms_bosco.cli.manual_pages import EXIT_STATUSES, Program
+from glideinwms_bosco.cli.manual_formats import SITE_FILE, file_formats
+from glideinwms_bosco.cli.manual_pages import EXIT_STATUSES, FileFormat, Program
 from glideinwms_bosco.relay.conf import CONF_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +31,13 @@ PARSERS = {
     "gwms-bosco": bosco.build_parser,
     "gwms-ssh-broker": ssh_broker.build_parser,
     "gwms-ssh-relay": ssh_relay.build_parser,
+}
+# They list nothing: they print a file that others read, do one thing and say so in a line, or are a daemon.
+WITHOUT_JSON = {
+    *("gwms-bosco site schema", "gwms-bosco pilot pack", "gwms-bosco pilot script", "gwms-bosco remote ssh-config"),
+    *("gwms-ssh-broker run", "gwms-ssh-broker init", "gwms-ssh-relay run", "gwms-ssh-relay init"),
+    *(f"gwms-ssh-broker key {verb}" for verb in ("add", "enable", "disable", "remove", "open", "close", "rotate")),
+    *(f"gwms-ssh-broker factory {verb}" for verb in ("add", "remove", "pin", "allow", "forbid")),
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
@@ -48,20 +58,95 @@ def _parser(command: Command) -> argparse.ArgumentParser:
 
 
 VERBS = [command for _, command in _programs() if not command.commands]
+ABOVE_VERBS = [command for _, command in _programs() if command.commands]
+# Of setup.cfg: programs that HTCondor and ssh start -> how the manual calls them.
+HELPERS = {
+    "gwms_remote_gahp": "/usr/libexec/gwms-bosco/gwms_remote_gahp",
+    "gwms-ssh-shim": "/usr/libexec/gwms-bosco/shim/ssh",
+    "gwms-ssh-tap": "/usr/bin/gwms-ssh-tap",
+}
+
+
+def _page_files(words: tuple[str, ...]) -> tuple[str, str]:
+    """The man page and the page of docs/commands that have a command's arguments."""
+    page, section = "-".join(words), "1" if words[0] == "gwms-bosco" else "8"
+    return manual.man_files()[f"{page}.{section}"].replace("\\-", "-"), manual.markdown_files()[f"{page}.md"]
+
+
+def _options(verb: Command) -> set[str]:
+    return set(OPTION.findall(_parser(verb).format_help().partition("\nexample:")[0])) - {"--help"}
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.page)
 def test_each_option_of_the_help_stands_in_manual_docs_and_completion(verb: Command) -> None:
-    options = set(OPTION.findall(_parser(verb).format_help().partition("\nexample:")[0])) - {"--help"}
-    page = "-".join(verb.words[:-1])
-    section = "1" if verb.words[0] == "gwms-bosco" else "8"
-    roff = manual.man_files()[f"{page}.{section}"].replace("\\-", "-")
-    text = manual.markdown_files()[f"{page}.md"]
+    roff, text = _page_files(verb.words[:-1])
     script = manual.completion_files()[verb.words[0]]
-    for option in options:
+    for option in _options(verb):
         assert option in _section(roff, f".SS {verb.name}\n", "\n.S"), option
         assert option in _section(text, f"## {verb.name}\n", "\n## "), option
         assert re.search(rf"words='[^']*{option}[ ']", script), option
+
+
+@pytest.mark.parametrize("command", ABOVE_VERBS, ids=lambda command: command.page)
+def test_each_option_of_a_program_or_noun_stands_in_manual_docs_and_completion(command: Command) -> None:
+    roff, text = _page_files(command.words)
+    script = manual.completion_files()[command.words[0]]
+    # Not out of the text, in which the lines of verbs may name options of theirs.
+    given = {name for action in _parser(command)._actions for name in action.option_strings}
+    for option in given - {"-h", "--help"}:
+        assert option in _section(roff, ".SH OPTIONS\n", "\n.SH"), option
+        assert f"`{option}" in text.partition("\n## ")[0], option
+        assert re.search(rf"words='[^']*{option}[ ']", script), option
+
+
+@pytest.mark.parametrize("command", ABOVE_VERBS, ids=lambda command: command.page)
+def test_help_of_a_program_or_noun_has_a_valid_example(command: Command) -> None:
+    shown = _parser(command).format_help()
+    assert command.summary in " ".join(shown.split())
+    example = shown.rstrip().rpartition("\nexample: ")[2]
+    assert example.startswith(f"{command.name} ")
+    _parse(example)
+
+
+def test_every_installed_program_is_in_the_manual() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    names = {line.partition("=")[0].strip() for line in setup["options.entry_points"]["console_scripts"].split("\n")}
+    assert names - {""} == {*PARSERS, *HELPERS}
+    roff, text = _page_files(("gwms-ssh-relay",))
+    for name, path in HELPERS.items():
+        assert f".B {path}\n" in roff
+        assert name in _section(text, f"| `{path}` |", "\n") or name in path
+
+
+def test_the_tap_explains_itself_as_the_manual_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "glideinwms_bosco.relay.tap", "--help"],
+        capture_output=True, text=True, check=True, timeout=30, cwd=ROOT,
+    )  # fmt: skip
+    usage = done.stdout.splitlines()[0].removeprefix("usage: ")
+    assert usage in manual.markdown_files()["gwms-ssh-relay.md"]
+    assert "\nexample: ssh " in done.stdout
+
+
+@pytest.mark.parametrize("given", file_formats(), ids=lambda given: given.name)
+def test_each_field_of_a_file_stands_in_its_man_page_and_docs(given: FileFormat) -> None:
+    roff = manual.man_files()[f"{given.name}.5"].replace("\\-", "-")
+    page = DOCS / "site-file.md" if given.name == SITE_FILE else DOCS / "commands" / f"{given.name}.md"
+    text = page.read_text(encoding="utf-8")
+    for field in given.fields:
+        assert f"\\fB{field.path}\\fR (" in roff, field.path
+        assert f"\n| `{field.path}`" in text, field.path
+    assert given.path in text or given.name == SITE_FILE
+
+
+def test_a_program_names_the_files_that_it_reads() -> None:
+    named = {name for program in manual.programs() for name in program.formats}
+    assert named == {given.name for given in file_formats()}
+    for program in manual.programs():
+        for page in program.pages:
+            text = manual.man_files()[f"{page.page}.{program.section}"].replace("\\-", "-")
+            assert all(f".BR {name} (5)" in text for name in program.formats), page.name
 
 
 def _section(text: str, head: str, end: str) -> str:
@@ -74,6 +159,10 @@ def test_each_argument_is_explained_and_each_example_is_a_valid_call(verb: Comma
     assert [argument.title for argument in verb.arguments if not argument.text] == []
     assert verb.example.startswith(verb.name)
     _parse(verb.example)
+
+
+def test_what_lists_something_has_json() -> None:
+    assert {verb.name for verb in VERBS if "--json" not in _options(verb)} == WITHOUT_JSON
 
 
 def _parse(line: str) -> None:
@@ -116,6 +205,39 @@ def test_calls_in_the_pages_are_valid() -> None:
     assert len(calls) > 20
 
 
+def _mentioned_calls() -> Iterator[tuple[str, str]]:
+    """Page and call, from the text of every page: shortened, and with words in capitals for values."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))):
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for found in re.findall(r"`((?:gwms-bosco|gwms-ssh-broker|gwms-ssh-relay) [^`]+)`", text):
+            yield page.name, found
+
+
+def _unknown_words(call: str) -> list[str]:
+    """Words of a call that its command does not know: a verb, or an option."""
+    words = shlex.split(call)
+    command = next(program.command for program in manual.programs() if program.command.name == words[0])
+    for at, word in enumerate(words[1:], start=1):
+        below = {other.words[-1]: other for other in command.commands}
+        if word in below:
+            command = below[word]
+        elif command.commands and not word.startswith("-"):
+            # `gwms-bosco remote VERB` speaks of all of them.
+            return [] if word.isupper() else [word]
+        elif not command.commands:
+            known = {name for argument in command.arguments for name in argument.names}
+            return [other for other in words[at:] if other.startswith("--") and other not in known]
+    return []
+
+
+def test_calls_in_the_text_of_pages_name_what_there_is() -> None:
+    calls = list(_mentioned_calls())
+    assert [(page, call, unknown) for page, call in calls if (unknown := _unknown_words(call))] == []
+    assert len(calls) > 80
+    assert _unknown_words("gwms-bosco remote dploy SITE") == ["dploy"]
+    assert _unknown_words("gwms-bosco remote deploy SITE --everything") == ["--everything"]
+
+
 def test_pages_of_commands_are_current() -> None:
     folder = DOCS / "commands"
     files = manual.markdown_files()
@@ -152,14 +274,16 @@ def test_groff_has_no_complaint_about_a_man_page(name: str) -> None:
         timeout=30,
     )
     assert done.stderr == ""
-    assert "EXIT STATUS" in done.stdout
+    assert ("FIELDS" if name.endswith(".5") else "EXIT STATUS") in done.stdout
 
 
 def test_roff_shows_dots_dashes_and_quotes_as_they_are() -> None:
-    shown = manual.man_files()["gwms-bosco-remote.1"]
+    pages = manual.man_files()
+    shown = pages["gwms-bosco-remote.1"]
     assert "\\-\\-retry\\-failed" in shown
     assert "\\(aqnersc*\\(aq" in shown
-    assert not re.search(r"^\.(?!SH|SS|TP|TH|B |BR |PP|RS|RE|nf|fi|\\\")", shown, re.MULTILINE)
+    for name, page in pages.items():
+        assert not re.search(r"^\.(?!SH|SS|TP|TH|B |BR |PP|RS|RE|nf|fi|ad l$|\\\")", page, re.MULTILINE), name
 
 
 COMPLETIONS: tuple[tuple[str, set[str]], ...] = (
