@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 from tests.lab import global_pool
@@ -27,6 +28,7 @@ ARCHIVES = f"/home/{USER}/archives"
 SCRATCH = "/scratch/pilot"
 SCRIPTS = f"{CHECKOUT_IN_HOST}/tests/lab"
 GLIDEIN = f"{SCRIPTS}/standin_glidein.sh"
+_FACTORY = Path(__file__).with_name("standin_factory.py")
 NAME_ATTRIBUTE = "GLIDEIN_Lab_Pilot"
 LIFE_S = 150
 IDLE_S = 60
@@ -93,9 +95,10 @@ def bring_entry(lab: Lab, xml: str, name: str, period_s: Optional[int] = None) -
     """
     lab.run("factory", ["mkdir", "-p", ARCHIVES], user=USER)
     archive = f"{ARCHIVES}/{name}.tar.gz"
-    argv = ["python3", "-B", "-m", "tests.lab.standin_factory", xml, name, archive, CONTRACT]
+    # From standard input: the host need not see the checkout.
+    argv = ["python3", "-", xml, name, archive, CONTRACT]
     argv += [str(period_s)] if period_s else []
-    said = lab.run("factory", argv, user=USER, env={"PYTHONPATH": CHECKOUT_IN_HOST}).stdout
+    said = lab.run("factory", argv, user=USER, input=_FACTORY.read_text(encoding="utf-8")).stdout
     send_tree(lab, ("factory", ARCHIVES), ("login", SHARED), [f"{name}.tar.gz"])
     return PilotEntry(name, f"{SHARED}/{name}.tar.gz", json.loads(said))
 
