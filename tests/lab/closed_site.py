@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import yaml
 
@@ -21,11 +22,13 @@ from tests.lab.payloads import Payload
 from tests.lab.pilot_site import HELLO, RENDERED
 from tests.lab.pilots import ACCOUNT, CONTRACT, SCRIPTS, STANDINS, Pilot, PilotEntry, bring_entry, bring_tree
 from tests.lab.settings import CHECKOUT, CHECKOUT_IN_HOST, CLUSTER, HOSTS, LOGIN_NODES, WORKERS, etc_hosts
+from tests.lab.waiting import await_true
 from tests.lab.web_site import QUERY
 
 EXAMPLE = CHECKOUT / "factory_configs" / "sites" / "jsc-like.yaml"
 ALIAS = "hpc-login"
 """The cluster's name for its login nodes, outside and inside."""
+STARTED_DEADLINE_S = 40.0
 LEFT_DEADLINE_S = 30.0
 KINDS = tuple(PORTS)
 IMAGE = f"{STANDINS}/site.sif"
@@ -56,6 +59,8 @@ done
 """
 X509 = f"x509userproxy = {closed_home.CREDENTIAL}"
 _MAKER = WORKERS[0]
+Change = Callable[[dict[str, Any]], None]
+"""Changes the data of a site file."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,21 @@ class ClosedSite:
         """The egress proxy of that kind."""
         return Egress(self.lab, kind)
 
-    def text(self, kind: str) -> str:
+    def text(self, kind: str, change: Optional[Change] = None) -> str:
         """The site file: the example as it stands, pinned; for the other kinds with what is theirs in its place."""
         keys = [key for name in LOGIN_NODES for key in host_keys(self.lab, name)]
         text = pin(EXAMPLE.read_text(), keys).replace("0" * 64, self.image_sha256)
-        return text if kind == "http-connect" else self._other(text, kind)
-
-    def _other(self, text: str, kind: str) -> str:
+        if kind == "http-connect" and change is None:
+            return text
         site: dict[str, Any] = yaml.safe_load(text)
+        if kind != "http-connect":
+            self._make_other(site, kind)
+        if change is not None:
+            change(site)
+        # JSON is YAML.
+        return json.dumps(site)
+
+    def _make_other(self, site: dict[str, Any], kind: str) -> None:
         network = site["network"]
         host, port = PORTS[kind]
         network["egress"] = {"kind": kind, "host": host, "port": port}
@@ -94,12 +106,17 @@ class ClosedSite:
         network["web_proxy"] = "squid"
         site["install"]["bosco_dir"] = f"bosco-{kind}"
         site["entries"][0]["name"] += f"_{kind}"
-        # JSON is YAML.
-        return json.dumps(site)
 
-    def bring(self, *kinds: str) -> dict[str, PilotEntry]:
-        """Put site files on the factory, deploy, render their entries, start the egress proxies; dict kind -> entry."""
-        texts = {kind: self.text(kind) for kind in kinds}
+    def bring(
+        self, *kinds: str, change: Optional[Change] = None, period_s: Optional[int] = None
+    ) -> dict[str, PilotEntry]:
+        """Put site files on the factory, deploy, render their entries, start the egress proxies; dict kind -> entry.
+
+        Args:
+            change: what is not as in the example.
+            period_s: see `bring_entry`.
+        """
+        texts = {kind: self.text(kind, change) for kind in kinds}
         names = {kind: site_of(kind) for kind in kinds}
         for kind in kinds:
             add_site(self.lab, names[kind], texts[kind])
@@ -111,7 +128,8 @@ class ClosedSite:
         for kind in kinds:
             site: dict[str, Any] = yaml.safe_load(texts[kind])
             self._start_egress(kind, names[kind], site["install"]["bosco_dir"])
-            found[kind] = bring_entry(self.lab, f"{RENDERED}/50-{names[kind]}.xml", site["entries"][0]["name"])
+            xml = f"{RENDERED}/50-{names[kind]}.xml"
+            found[kind] = bring_entry(self.lab, xml, site["entries"][0]["name"], period_s)
         return found
 
     def _start_egress(self, kind: str, site: str, bosco_dir: str) -> None:
@@ -125,6 +143,28 @@ class ClosedSite:
     def submit(self, entry: PilotEntry, name: str, life_s: int = 150, idle_s: int = 20) -> FactoryPilot:
         """Submit a pilot that downloads HTCondor from home, and works in the folder it is started in."""
         return submit_pilot(self.lab, entry, name, [closed_home.HTCONDOR, name, str(life_s), str(idle_s)])
+
+    @contextmanager
+    def only_on(self, node: str, count: int) -> Iterator[None]:
+        """Have the batch system use no other node for what is submitted, until `count` jobs run on this one."""
+        login = LOGIN_NODES[0]
+        updates = [["scontrol", "update", f"NodeName={name}"] for name in WORKERS if name != node]
+        for update in updates:
+            self.lab.run(login, [*update, "State=DRAIN", "Reason=lab"])
+        yield
+        running = ["squeue", "-h", "-t", "R", "-w", node]
+        what = f"{count} pilots on {node} started"
+        await_true(lambda: len(self.lab.run(login, running).stdout.splitlines()) == count, what, STARTED_DEADLINE_S)
+        for update in updates:
+            self.lab.run(login, [*update, "State=RESUME"])
+
+    def end_pilots(self, node: str) -> None:
+        """Tell all pilots on a node to end, as glideinWMS does: QUIT to condor_master."""
+        self.lab.run(node, ["pkill", "-QUIT", "-u", ACCOUNT, "-x", "condor_master"])
+
+    def logs(self, kind: str) -> str:
+        """What the operator sees of the logs on the site."""
+        return gwms_bosco(self.lab, "remote", "logs", site_of(kind), "--key", key_of(ACCOUNT)).stdout
 
     def submit_payload(self, pilot: Pilot, name: str, waits: bool = False) -> Payload:
         """Submit a payload that reads everything, and brings everything back.
@@ -174,6 +214,11 @@ class ClosedSite:
             here = {link.bridge for link in HOSTS[host].links}
             address = links[CLUSTER] if CLUSTER in here else next(at for on, at in links.items() if on in here)
             self.lab.write_file(host, "/etc/hosts", f"{etc_hosts()}{address} {ALIAS}\n")
+
+
+def ended_well(pilot: FactoryPilot) -> bool:
+    """Tell whether its job has ended by itself."""
+    return "Normal termination (return value 0)" in pilot.log()
 
 
 def site_of(kind: str) -> str:

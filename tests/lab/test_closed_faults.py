@@ -5,8 +5,8 @@ A payload that keeps its connection to the pool ends as if nothing had been. One
 again, but HTCondor's shadow then takes no output of it (HTCondor 23.0 and newer, see docs/closed-sites.md): it runs
 again from the beginning, and its log says why.
 
-Every fault has a pilot of its own, since the CPU of such a payload stays taken for minutes. Faults that only one
-worker node feels come two at a time: until the alias moves, each node reaches one of the two login nodes.
+The CPU of such a payload stays taken for minutes, so pilots have more of them than payloads. There is one pilot, and so
+one tunnel, for each kind of egress proxy on a node. Until the alias moves, each node reaches one of the login nodes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 
-from tests.lab.closed_site import ClosedSite
+from tests.lab.closed_site import KINDS, ClosedSite, ended_well
 from tests.lab.factory_pilots import FactoryPilot
 from tests.lab.payloads import Payload
-from tests.lab.pilots import PilotEntry
 from tests.lab.settings import CLUSTER, HOSTS, LOGIN_NODES, WORKERS
 from tests.lab.waiting import await_true
 
-KIND = "http-connect"
 LIFE_S, IDLE_S = 600, 400
+CPUS = 8
 FIRST, SECOND = LOGIN_NODES
 NODE, OTHER = WORKERS
-STARTED_DEADLINE_S = 40.0
 AT_WORK_DEADLINE_S = 60.0
 RESULT_DEADLINE_S = 120.0
 LOSS_S = 30.0
@@ -41,48 +40,90 @@ _SHUT = "table inet shut {{\n chain out {{ type filter hook output priority -5; 
  with tcp reset; }}\n}}\n"
 
 
-def restart_egress(closed: ClosedSite) -> None:
-    """The tunnel stays, all connections through it end."""
-    closed.egress(KIND).stop()
-    closed.egress(KIND).start()
+@dataclass(frozen=True)
+class Fault:
+    """What is done, and the pilot whose payload feels it: its node, and the kind of its egress proxy."""
+
+    do: Callable[[ClosedSite, Fault, FactoryPilot], None]
+    node: str
+    kind: str = "http-connect"
+
+    @property
+    def name(self) -> str:
+        return f"{self.do.__name__}-{self.kind}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.node, self.kind
 
 
-def restart_sshd(closed: ClosedSite) -> None:
+def restart_egress(closed: ClosedSite, fault: Fault, _: FactoryPilot) -> None:
+    """All connections through it end, and with kind ssh the tunnel."""
+    closed.egress(fault.kind).stop()
+    closed.egress(fault.kind).start()
+
+
+def restart_sshd(closed: ClosedSite, _fault: Fault, _pilot: FactoryPilot) -> None:
     """As when the login node reboots: the factory's connections end too."""
     closed.stop_sshd(FIRST)
     closed.start_sshd(FIRST)
 
 
-def lose_packets(closed: ClosedSite) -> None:
+def lose_packets(closed: ClosedSite, fault: Fault, _: FactoryPilot) -> None:
     """Shorter than the tunnel's keep-alive allows: connections live through it."""
-    closed.lab.run(OTHER, ["nft", "-f", "-"], input=_LOSS)
-    asked = closed.home.asked_to_go(lose_packets.__name__)
+    closed.lab.run(fault.node, ["nft", "-f", "-"], input=_LOSS)
+    asked = closed.home.asked_to_go(fault.name)
     time.sleep(LOSS_S)
     # One may have been on its way.
-    assert closed.home.asked_to_go(lose_packets.__name__) <= asked + 1, "packets pass"
-    closed.lab.run(OTHER, ["nft", "delete", "table", "inet", "loss"])
+    assert closed.home.asked_to_go(fault.name) <= asked + 1, "packets pass"
+    closed.lab.run(fault.node, ["nft", "delete", "table", "inet", "loss"])
 
 
-def kill_tunnel(closed: ClosedSite) -> None:
+def kill_tunnel(closed: ClosedSite, fault: Fault, pilot: FactoryPilot) -> None:
     """Its supervisor starts another."""
-    closed.lab.run(OTHER, ["pkill", "-KILL", "-u", "pilot", "-x", "ssh"])
+    kill_written(closed, fault.node, f"{tunnel_of(pilot)}/ssh")
 
 
-def move_alias(closed: ClosedSite) -> None:
+def kill_supervisor(closed: ClosedSite, fault: Fault, pilot: FactoryPilot) -> None:
+    """No other pilot's could take over: the job wrapper has another begin."""
+    kill_written(closed, fault.node, f"{tunnel_of(pilot)}/users/*")
+
+
+def tunnel_of(pilot: FactoryPilot) -> str:
+    """The folder of its tunnel on the node."""
+    ad = pilot.ad("GWMS_BOSCO_EGRESS_DIR")
+    assert ad is not None
+    return str(ad["GWMS_BOSCO_EGRESS_DIR"])
+
+
+def kill_written(closed: ClosedSite, node: str, pattern: str) -> None:
+    """Kill the one process whose number stands in the files of that name."""
+    (line,) = closed.lab.run(node, ["sh", "-c", f"cat {pattern}"]).stdout.splitlines()
+    closed.lab.run(node, ["kill", "-KILL", line.split()[0]])
+
+
+def move_alias(closed: ClosedSite, fault: Fault, _: FactoryPilot) -> None:
     """The first login node goes away for good."""
-    closed.lab.run(NODE, ["nft", "delete", "table", "inet", "shut"])
+    closed.lab.run(fault.node, ["nft", "delete", "table", "inet", "shut"])
     closed.stop_sshd(FIRST)
     closed.point_alias(SECOND)
 
 
-Fault = Callable[[ClosedSite], None]
-# Fault -> the node that feels it. Those of a round come at the same time; the last one leaves the site changed.
-ROUNDS: list[dict[Fault, str]] = [
-    {restart_egress: NODE},
-    {restart_sshd: NODE, lose_packets: OTHER},
-    {move_alias: NODE, kill_tunnel: OTHER},
+# Those of a round come at the same time, none to another's tunnel or egress proxy. That of the alias leaves the site
+# changed.
+ROUNDS = [
+    [
+        *(Fault(restart_egress, NODE), Fault(restart_egress, OTHER, "socks5")),
+        *(Fault(kill_tunnel, OTHER, "ssh"), Fault(kill_supervisor, NODE, "ssh")),
+    ],
+    [Fault(restart_sshd, NODE), Fault(lose_packets, OTHER)],
+    [
+        *(Fault(move_alias, NODE), Fault(restart_egress, OTHER, "ssh")),
+        *(Fault(kill_tunnel, OTHER), Fault(kill_tunnel, OTHER, "socks5")),
+    ],
 ]
 FAULTS = [fault for faults in ROUNDS for fault in faults]
+Pilots = Mapping[tuple[str, str], FactoryPilot]
 
 
 @dataclass(frozen=True)
@@ -99,34 +140,24 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def pilots(closed: ClosedSite) -> Mapping[Fault, FactoryPilot]:
-    """A pilot for each fault, on the node that it is meant for."""
-    entry = closed.bring(KIND)[KIND]
+def pilots(closed: ClosedSite) -> Pilots:
+    """(node, kind) -> a pilot."""
+    entries = closed.bring(*KINDS, change=give_cpus)
     for node, login in ((NODE, SECOND), (OTHER, FIRST)):
         closed.lab.run(node, ["nft", "-f", "-"], input=_SHUT.format(address=cluster_address(login)))
-    found: dict[Fault, FactoryPilot] = {}
+    found: dict[tuple[str, str], FactoryPilot] = {}
     for node in WORKERS:
-        found.update(submit_on(closed, entry, node))
+        kinds = dict.fromkeys(fault.kind for fault in FAULTS if fault.node == node)
+        with closed.only_on(node, len(kinds)):
+            for kind in kinds:
+                found[node, kind] = closed.submit(entries[kind], f"{node}-{kind}", LIFE_S, IDLE_S)
     for pilot in found.values():
         pilot.await_joined()
     return found
 
 
-def submit_on(closed: ClosedSite, entry: PilotEntry, node: str) -> dict[Fault, FactoryPilot]:
-    """Submit the pilots of a node while the batch system uses no other."""
-    (closing,) = (name for name in WORKERS if name != node)
-    mine = [fault for faults in ROUNDS for fault, where in faults.items() if where == node]
-    update = ["scontrol", "update", f"NodeName={closing}"]
-    closed.lab.run(FIRST, [*update, "State=DRAIN", "Reason=lab"])
-    found = {fault: closed.submit(entry, fault.__name__, LIFE_S, IDLE_S) for fault in mine}
-    argv = ["squeue", "-h", "-t", "R", "-w", node]
-
-    def running() -> bool:
-        return len(closed.lab.run(FIRST, argv).stdout.splitlines()) == len(mine)
-
-    await_true(running, f"pilots on {node} started", STARTED_DEADLINE_S)
-    closed.lab.run(FIRST, [*update, "State=RESUME"])
-    return found
+def give_cpus(site: dict[str, Any]) -> None:
+    site["entries"][0]["cpus"] = CPUS
 
 
 def cluster_address(host: str) -> str:
@@ -134,57 +165,60 @@ def cluster_address(host: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcomes(closed: ClosedSite, pilots: Mapping[Fault, FactoryPilot]) -> Mapping[Fault, Outcome]:
+def outcomes(closed: ClosedSite, pilots: Pilots) -> Mapping[Fault, Outcome]:
     """Everything breaks."""
     found: dict[Fault, Outcome] = {}
-    with ThreadPoolExecutor(len(WORKERS)) as pool:
+    with ThreadPoolExecutor(max(map(len, ROUNDS))) as pool:
         for faults in ROUNDS:
-            found.update(zip(faults, pool.map(lambda fault: suffer(closed, pilots[fault], fault), faults)))
+            found.update(zip(faults, pool.map(lambda fault: suffer(closed, pilots[fault.place], fault), faults)))
     return found
 
 
 def suffer(closed: ClosedSite, pilot: FactoryPilot, fault: Fault) -> Outcome:
     """Let a payload be at work through the tunnel before and after a fault, and wait for its result."""
-    name = fault.__name__
+    name = fault.name
     payload = closed.submit_payload(pilot, name, waits=True)
     await_true(lambda: closed.home.asked_to_go(name) > 0, f"{name}: payload is at work", AT_WORK_DEADLINE_S)
     began = time.monotonic()
-    fault(closed)
+    fault.do(closed, fault, pilot)
     asked = closed.home.asked_to_go(name)
     await_true(lambda: closed.home.asked_to_go(name) > asked, f"{name}: payload is at work again", RESULT_DEADLINE_S)
     closed.home.let_go(name)
     return Outcome(payload, payload.exit_code(RESULT_DEADLINE_S), time.monotonic() - began)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_result_arrives(closed: ClosedSite, outcomes: Mapping[Fault, Outcome], fault: Fault) -> None:
     """In the first run or, when the pool has given that one up, in another, for which there is a reason in the log."""
     outcome = outcomes[fault]
     payload = outcome.payload
-    print(f"{fault.__name__}: result {outcome.seconds:.0f} s after the fault began, {outcome.reruns} times run again")
+    print(f"{fault.name}: result {outcome.seconds:.0f} s after the fault began, {outcome.reruns} times run again")
     assert outcome.exit_code == 42, payload.stderr()
     assert payload.file("output") == "written\n"
-    assert closed.home.stored(fault.__name__) == "input\n"
+    assert closed.home.stored(fault.name) == "input\n"
     # 007 and 021: what the shadow or the starter could not do; 024: why the job was not found again.
     assert outcome.reruns <= sum(payload.events(number) for number in ("007", "021", "024")), payload.log()
     assert payload.events("012") == 0, payload.log()
 
 
 def test_short_loss_of_packets_costs_nothing(outcomes: Mapping[Fault, Outcome]) -> None:
-    outcome = outcomes[lose_packets]
+    (outcome,) = (outcome for fault, outcome in outcomes.items() if fault.do is lose_packets)
     assert outcome.reruns == 0, outcome.payload.log()
 
 
 @pytest.mark.usefixtures("outcomes")
-def test_nothing_is_left(closed: ClosedSite, pilots: Mapping[Fault, FactoryPilot]) -> None:
+def test_log_names_the_supervisor_that_was_killed(closed: ClosedSite) -> None:
+    """A killed ssh has no other supervisor begin."""
+    said = closed.logs("ssh")
+    assert said.count("the supervisor of the tunnel was killed, another begins") == 1, said
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_nothing_is_left(closed: ClosedSite, pilots: Pilots) -> None:
     """Pilots are told to end; the factory hears of it through the login node that the alias now means."""
     for node in WORKERS:
-        closed.lab.run(node, ["pkill", "-QUIT", "-u", "pilot", "-x", "condor_master"])
+        closed.end_pilots(node)
     for pilot in pilots.values():
         await_true(partial(ended_well, pilot), "pilot's job ended", RESULT_DEADLINE_S)
         assert "=== cvmfs_setup: 0" in pilot.output()
     closed.assert_nothing_left()
-
-
-def ended_well(pilot: FactoryPilot) -> bool:
-    return "Normal termination (return value 0)" in pilot.log()

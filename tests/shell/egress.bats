@@ -21,11 +21,16 @@ conf() {
     printf '%s\n' "$@" >"$GWMS_BOSCO_EGRESS_JOB/shown/egress.conf"
 }
 
-# script NAME: run it, packed, as the pilot does.
-script() {
+# packed NAME FILE: a script as it is shipped, with what it includes.
+packed() {
     (cd "$REPOSITORY_ROOT" && PYTHONPATH=. python3 -c 'import sys
 from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
-sys.stdout.buffer.write(pack_script(sys.argv[1], read_sources(default_scripts_dir())))' "$1") >"$1"
+sys.stdout.buffer.write(pack_script(sys.argv[1], read_sources(default_scripts_dir())))' "$1") >"$2"
+}
+
+# script NAME: run it, packed, as the pilot does.
+script() {
+    packed "$1" "$1"
     run bash "./$1" "$PWD/glidein_config" entry
 }
 
@@ -190,4 +195,36 @@ fragment() {
     run checkbashisms -p fragment
     [ -z "$output" ]
     shellcheck --shell=sh fragment
+}
+
+@test "job_wrapper: a supervisor of the tunnel that is killed alone is replaced, and nothing is left" {
+    mkdir "$BATS_TEST_TMPDIR"/{bundle,bin,place,jobs}
+    chmod 1777 "$BATS_TEST_TMPDIR/place"
+    touch "$BATS_TEST_TMPDIR/bundle/known_hosts" "$HOME/key"
+    printf '%s\n' '#!/bin/bash' '[[ $1 != -Q ]] || exit 1' 'echo "$$" >>../../sshs' 'echo up' 'exec sleep 600' >"$BATS_TEST_TMPDIR/bin/ssh"
+    chmod 0755 "$BATS_TEST_TMPDIR/bin/ssh"
+    printf '%s\n' KIND=ssh EGRESS_HOST=192.0.2.1 EGRESS_PORT=443 EGRESS_USER=u LOGIN_HOSTS=192.0.2.2 LOGIN_PORT=22 \
+        AUTH=site-key KEY=key BOSCO_DIR=bosco CONTAINER=none >"$BATS_TEST_TMPDIR/bundle/egress.conf"
+    packed job_wrapper "$BATS_TEST_TMPDIR/bundle/job_wrapper"
+    cat >pilot <<'PILOT'
+#!/bin/bash
+until_true() { local i; for i in {1..300}; do ! "$@" || return 0; sleep 0.05; done; echo "not: $*"; exit 1; }
+supervisor() { read -r pid _ <"$GWMS_BOSCO_EGRESS_DIR/users/$PPID."*; }
+another() { supervisor && [[ $pid != "$first" ]]; }
+is_up() { another && grep -q '^UP' "$GWMS_BOSCO_EGRESS_DIR/state"; }
+supervisor
+first=$pid ports=$(cat "$GWMS_BOSCO_EGRESS_DIR/ports")
+# The site has another file by now.
+echo FORWARDS=a=192.0.2.3:1 >>"${0%/*}/../bundle/egress.conf"
+kill -9 "$first"
+until_true is_up
+[[ $(cat "$GWMS_BOSCO_EGRESS_DIR/ports") == "$ports" ]] && exit 42
+PILOT
+    chmod 0755 pilot
+    PATH=$BATS_TEST_TMPDIR/bin:$PATH TMPDIR=$BATS_TEST_TMPDIR/jobs GWMS_BOSCO_TUNNEL_TMP=$BATS_TEST_TMPDIR/place \
+        GWMS_BOSCO_TUNNEL_SPREAD_MS=0 run -42 bash -p "$BATS_TEST_TMPDIR/bundle/job_wrapper" "$PWD/pilot"
+    grep -q 'the supervisor of the tunnel was killed, another begins' "$HOME"/bosco/log/egress/*.log
+    [ -z "$(find "$BATS_TEST_TMPDIR/place" "$BATS_TEST_TMPDIR/jobs" -mindepth 1)" ]
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/sshs")" = 2 ]
+    while read -r ssh; do ! gwms_bosco_limit_start "$ssh"; done <"$BATS_TEST_TMPDIR/sshs"
 }

@@ -8,7 +8,7 @@ bats_require_minimum_version 1.5.0
 
 setup() {
     cd "$BATS_TEST_TMPDIR"
-    load_libraries report limit cvmfs_conf egress_conf tunnel_conf tunnel_place tunnel_ssh tunnel
+    load_libraries report limit cvmfs_conf egress_conf tunnel_conf tunnel_place tunnel_ssh tunnel tunnel_again
     mkdir egress home bin place
     chmod 1777 place
     touch home/key egress/known_hosts
@@ -52,11 +52,11 @@ input()' >port < <(sleep 30) &
 # in_script COMMAND...: start as a script of its own, which is the tunnel's user.
 in_script() {
     local name text=
-    for name in report limit cvmfs_conf egress_conf tunnel_conf tunnel_place tunnel_ssh tunnel; do
+    for name in report limit cvmfs_conf egress_conf tunnel_conf tunnel_place tunnel_ssh tunnel tunnel_again; do
         text+=". '$LIB/$name.sh'"$'\n'
     done
     export GWMS_BOSCO_TUNNEL_START_S GWMS_BOSCO_TUNNEL_SPREAD_MS
-    bash -c "$text$1" script
+    LIBRARIES=$text bash -c "$text$1" script
 }
 
 folder() {
@@ -311,11 +311,125 @@ TABLE
 @test "sweep: a folder of another egress.conf goes when all its users are dead, and stays while one lives" {
     mkdir -m 0700 "place/gwms-bosco-egress-$EUID-aaaaaaaaaaaa" "place/gwms-bosco-egress-$EUID-bbbbbbbbbbbb"
     mkdir place/gwms-bosco-egress-"$EUID"-{aaaaaaaaaaaa,bbbbbbbbbbbb}/users
-    touch place/gwms-bosco-egress-"$EUID"-{aaaaaaaaaaaa,bbbbbbbbbbbb}/users/1.1
-    exec {alive}<"place/gwms-bosco-egress-$EUID-bbbbbbbbbbbb/users/1.1"
+    touch place/gwms-bosco-egress-"$EUID"-{aaaaaaaaaaaa,bbbbbbbbbbbb}/users/4194305.1
+    exec {alive}<"place/gwms-bosco-egress-$EUID-bbbbbbbbbbbb/users/4194305.1"
     flock "$alive"
     GWMS_BOSCO_TUNNEL_START_S=1
     fake_ssh <<<'exit 255'
     run -1 in_script 'gwms_bosco_tunnel_start egress/egress.conf'
     [ "$(ls place)" = "gwms-bosco-egress-$EUID-bbbbbbbbbbbb" ]
+}
+
+# up_ssh: an ssh that is up at once and leaves its number in `sshs`; while there is a file `shut` it is refused.
+up_ssh() {
+    conf KIND=ssh EGRESS_USER=u WEB_PROXY=
+    fake_ssh <<'FAKE'
+if [[ -e ../../shut ]]; then
+    echo x >>../../tried
+    echo "u@x: Permission denied (publickey)." >&2
+    exit 255
+fi
+echo "$$" >>../../sshs
+echo up
+exec sleep 600
+FAKE
+}
+
+# In a script: start, and kill the supervisor alone. What replaces it ignores what a guard ignores.
+KILLED='
+gwms_bosco_tunnel_start egress/egress.conf >folder || exit 1
+folder=$(cat folder)
+trap "" USR1 USR2 HUP INT QUIT TERM
+again() { gwms_bosco_tunnel_again egress/egress.conf "$folder"; }
+living() { local pid; for pid in $(cat sshs); do ! gwms_bosco_limit_start "$pid" >start || echo "$pid"; done; }
+nobody() { [[ -z $(living) ]]; }
+state() { gwms_bosco_tunnel_state "$folder"; }
+until_true() { local i; for i in {1..200}; do ! "$@" || return 0; gwms_bosco_limit_pause 0.05; done; echo "not: $*"; exit 1; }
+supervisor() { read -r pid start <"$folder/users/$$."*; }
+gone() { ! gwms_bosco_limit_alive "$pid" "$start"; }
+supervisor
+kill -9 "$pid"
+until_true gone
+'
+
+@test "again: a supervisor that was killed alone is replaced once, on its ports, and goes with the script" {
+    up_ssh
+    run -0 in_script "$KILLED"'
+        [[ $(state) == DOWN\ * ]] || echo "still up"
+        ports=$(cat "$folder/ports")
+        again || echo "none begins"
+        ! again || echo "another one begins"
+        is_up() { [[ $(state) == UP\ * ]]; }
+        until_true is_up
+        [[ $(cat "$folder/ports") == "$ports" ]] || echo "other ports"
+        [[ $(living | wc -l) == 1 ]] || echo "ssh: $(living)"
+        supervisor
+        ! gone || echo "no supervisor"
+        ! again || echo "another one begins"
+        trap - USR1
+        gwms_bosco_tunnel_stop "$folder"
+        gone || echo "it stays"
+        [[ -z $(living) ]] || echo "ssh stays"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "again: one that is killed again and again is replaced more and more rarely" {
+    up_ssh
+    run -0 in_script "$KILLED"'
+        # The shell says who was killed.
+        exec 2>/dev/null
+        GWMS_BOSCO_TUNNEL_AGAIN_S=600 GWMS_BOSCO_TUNNEL_REFUSED_S=1000
+        again || echo "none begins"
+        kill -9 "$tunnel_again_pid"
+        wait "$tunnel_again_pid"
+        ! again || echo "too soon"
+        [[ $tunnel_again_pause == 1000 ]] || echo "$tunnel_again_pause"
+        tunnel_again_next=0
+        again || echo "never again"
+        tunnel_again_next=0
+        ! again || echo "two"
+        [[ $tunnel_again_pause == 600 ]] || echo "$tunnel_again_pause"
+        begun() { supervisor; [[ $pid == "$tunnel_again_pid" ]]; }
+        until_true begun
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "again: refused logins end nothing, and are repeated rarely" {
+    up_ssh
+    export GWMS_BOSCO_TUNNEL_REFUSED_S=2
+    run -0 in_script "$KILLED"'
+        touch shut
+        again || echo "none begins"
+        tried() { [[ -s tried && $(wc -l <tried) -ge 4 ]]; }
+        until_true tried
+        [[ $(cat "$folder/refused") == "login refused "*"Permission denied"* ]] || echo "not said"
+        supervisor
+        ! gone || echo "it has given up"
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "stop: what a supervisor that was killed has left goes" {
+    up_ssh
+    run -0 in_script "$KILLED"'gwms_bosco_tunnel_stop "$folder"; until_true nobody'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "place: who comes while a wrapper waits for its next supervisor keeps the ports" {
+    up_ssh
+    run -0 in_script "$KILLED"'
+        export folder
+        before=$(cat "$folder/ports")
+        bash -c "$LIBRARIES
+            gwms_bosco_tunnel_start egress/egress.conf && gwms_bosco_tunnel_stop \"\$folder\"" script >other || echo "no start"
+        [[ $(cat other) == "$folder" ]] || echo "another folder"
+        [[ $(cat "$folder/ports") == "$before" ]] || echo "other ports"
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
 }

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # job_* and egress_* are job_wrapper's too
-# The pilot as a child of the job wrapper: signals go on to it, its exit code is kept, and when the wrapper is killed a
-# guard ends what it has started. Variables are called job_*: a local one of the name of an exported one would be seen by
-# the pilot.
+# The pilot as a child of the job wrapper: signals go on to it, its exit code is kept. A guard replaces what supervises the
+# tunnel when that is killed, and ends what the wrapper has started when the wrapper is killed. Variables are called job_*: a
+# local one of the name of an exported one would be seen by the pilot.
 
 # Seconds a pilot gets to end when its wrapper was killed, and for leftovers of one that has ended.
 GWMS_BOSCO_JOB_END_S=10
 GWMS_BOSCO_JOB_LEFT_S=3
+# Seconds between looks at what supervises the tunnel.
+GWMS_BOSCO_JOB_CARE_S=5
 
 # gwms_bosco_job_run COMMAND...: set job_rc. The environment of the command is what is exported here.
 gwms_bosco_job_run() {
@@ -54,10 +56,18 @@ gwms_bosco_job_guard() {
 gwms_bosco_job_watch() {
     local pid='' word='' start=''
     read -r pid && start=$(gwms_bosco_limit_start "$pid")
-    read -r word && [[ $word == 'done' ]] && return
+    while read -r -t "$GWMS_BOSCO_JOB_CARE_S" word; [[ $? -gt 128 ]]; do gwms_bosco_job_care; done
+    [[ $word != 'done' ]] || return
     gwms_bosco_job_end "$pid" "$start"
     gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
     gwms_bosco_job_tidy
+    [[ -z $job_node ]] || gwms_bosco_tunnel_stop "$job_node"
+}
+
+# By the copy: egress.conf of the bundle may be another by now, and its folder another one with other ports.
+gwms_bosco_job_care() {
+    [[ -n $job_node ]] && gwms_bosco_tunnel_again "$job_folder/shown/egress.conf" "$job_node" || return 0
+    gwms_bosco_job_say 'the supervisor of the tunnel was killed, another begins'
 }
 
 # gwms_bosco_job_end PID START: TERM to the pilot, so that it can tell its own; then KILL to all that descend from it.

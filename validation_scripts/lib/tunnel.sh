@@ -5,8 +5,8 @@
 # The tunnel of a closed site: one supervised ssh per node, shared by the pilots of a user.
 #
 # Every wrapper has a supervisor in its own job, so that the batch system ends it with the job. They contend for a lock; who
-# has it runs ssh. When that one goes, however, the next takes over on the same ports. Connections through the tunnel end
-# with their ssh; new ones find the same port.
+# has it runs ssh. When that one goes, however, the next takes over on the same ports; and a wrapper whose supervisor was
+# killed gets another. Connections through the tunnel end with their ssh; new ones find the same port.
 #
 # Another user of the node can listen on the port while ssh is away, since nothing but ssh can hold it from a shell. That is
 # seen and named, the tunnel then counts as DOWN, and no other port is given out; the login comes before the port is taken,
@@ -51,7 +51,8 @@ gwms_bosco_tunnel_start() {
     esac
 }
 
-# gwms_bosco_tunnel_stop [FOLDER]: use the tunnel no more; 0 when the supervisor of this script has gone.
+# gwms_bosco_tunnel_stop [FOLDER]: use the tunnel no more; 0 when the supervisor of this script has gone. One that is only
+# just beginning (lib/tunnel_again.sh) goes within a second of the script.
 gwms_bosco_tunnel_stop() {
     local folder=${1:-${GWMS_BOSCO_EGRESS_DIR-}} file supervisor='' start='' until=$((SECONDS + GWMS_BOSCO_TUNNEL_STOP_S))
     for file in "$folder/users/$$."*; do
@@ -61,6 +62,8 @@ gwms_bosco_tunnel_stop() {
             if [[ $SECONDS -lt $until ]]; then kill -USR1 "$supervisor"; else kill -9 "$supervisor"; fi 2>/dev/null
             gwms_bosco_limit_pause 0.1
         done
+        # One that was killed has left it.
+        [[ ! -e $file ]] || gwms_bosco_tunnel_place_forget "$folder" "users/${file##*/}"
     done
 }
 
@@ -84,14 +87,15 @@ gwms_bosco_tunnel_state() {
     printf '%s\n' "$word $since${reason:+ $reason}"
 }
 
-# gwms_bosco_tunnel_supervise CONF_FILE WRAPPER_PID WRAPPER_START: answer `up FOLDER` or `failed REASON` once on stdout, and
-# stay until the wrapper is gone or SIGUSR1 comes. TERM, INT and HUP are not its business: batch systems send them to every
-# process of a job, and a pilot that shuts down needs its network until the end.
+# gwms_bosco_tunnel_supervise CONF_FILE WRAPPER_PID WRAPPER_START [again]: answer `up FOLDER` or `failed REASON` once on
+# stdout, and stay until the wrapper is gone or SIGUSR1 comes. TERM, INT and HUP are not its business: batch systems send them
+# to every process of a job, and a pilot that shuts down needs its network until the end. With `again` the wrapper has had its
+# answer, and pilots know the ports: no start fails any more.
 gwms_bosco_tunnel_supervise() {
     local conf=$1
     [[ $conf == /* ]] || conf=$PWD/$conf
     tunnel_wrapper=$2 tunnel_wrapper_start=$3
-    tunnel_stop='' tunnel_looked='' tunnel_answered='' tunnel_failure='' tunnel_ssh=''
+    tunnel_stop='' tunnel_looked='' tunnel_answered=${4-} tunnel_failure='' tunnel_ssh=''
     tunnel_deadline=$((SECONDS + GWMS_BOSCO_TUNNEL_START_S)) tunnel_refusals=0 tunnel_backoff=1 tunnel_log_count=-1
     tunnel_self=$BASHPID
     trap '' TERM INT HUP QUIT PIPE XFSZ
@@ -185,7 +189,8 @@ gwms_bosco_tunnel_follow() {
 gwms_bosco_tunnel_hold() {
     local first
     gwms_bosco_tunnel_ssh_stale
-    cat "$tunnel_known_hosts" >known_hosts
+    # Where it is gone, the one from before will do.
+    cat "$tunnel_known_hosts" >known_hosts.new && mv -f known_hosts.new known_hosts
     gwms_bosco_tunnel_down 'a supervisor has begun'
     first=$((RANDOM % ${#tunnel_logins[@]}))
     tunnel_logins=("${tunnel_logins[@]:first}" "${tunnel_logins[@]:0:first}")

@@ -6,7 +6,8 @@
 #
 #   gate            locked for the moment in which somebody comes or goes
 #   lock            locked by the supervisor whose ssh it is
-#   users/PID.START locked by the supervisor of that wrapper: a lock tells who lives, across kill -9 and PID name spaces
+#   users/PID.START locked by the supervisor of that wrapper: a lock tells who lives, across kill -9 and PID name spaces; not
+#                   locked while a wrapper waits for its next supervisor
 #   ports, proxychains.conf          as given to pilots; written when the tunnel first came up, and kept
 #   state, reason, ssh, log, ssh.err, ssh_config, known_hosts, refused
 #
@@ -101,10 +102,13 @@ gwms_bosco_tunnel_place_register() {
 # gwms_bosco_tunnel_place_used: 0 when another lives that uses the folder; files of the dead are removed until one is met that
 # lives: whoever comes or goes asks this at the gate, and a node may have a hundred pilots.
 gwms_bosco_tunnel_place_used() {
-    local user
+    local user name
     for user in users/*; do
         [[ -f $user && $user != "${tunnel_user-}" ]] || continue
         flock -n "$user" true 2>/dev/null || return 0
+        # A wrapper whose supervisor was killed: its pilot knows the ports, and the next supervisor needs them.
+        name=${user#users/}
+        ! gwms_bosco_limit_alive "${name%%.*}" "${name#*.}" || return 0
         rm -f "$user"
     done
     return 1
@@ -145,6 +149,12 @@ gwms_bosco_tunnel_place_sweep() (
         fi
         exec {gate}>&-
     done
+)
+
+# gwms_bosco_tunnel_place_forget FOLDER USER: leave in the place of a supervisor who was killed.
+gwms_bosco_tunnel_place_forget() (
+    tunnel_folder=$1 tunnel_user=$2
+    cd -P "$1" && gwms_bosco_tunnel_place_leave
 )
 
 # gwms_bosco_tunnel_place_write NAME TEXT: at once; a full disk leaves the old one.
