@@ -33,7 +33,7 @@ from tests.lab.web_site import (
 CROWD = 200
 STARTS_PER_S = 10
 BUDGET_PER_S = STARTS_PER_S * SETUP_REQUESTS
-"""Makes the plan have 200 pilots start within 98 s: one node beside another lab bears that."""
+"""Makes the plan have 200 pilots start within 98 s, which one node bears."""
 TEST_REQUESTS = 2
 """What one pilot's proxy_setup asks a proxy for that passes at once."""
 MOUNT_REQUESTS = SETUP_REQUESTS - TEST_REQUESTS
@@ -132,6 +132,7 @@ def test_new_pilots_take_the_site_s_squid_while_it_is_well(lab: Lab, entry: Pilo
     assert choice(lab, entry) == local
 
 
+@pytest.mark.alone
 def test_crowd_of_pilots_stays_within_the_budget(lab: Lab, crowd_entry: PilotEntry, all_well: WebSite) -> None:
     """200 set-ups that wait as the plan has them; what they ask for, at once, is far too much.
 
