@@ -24,6 +24,7 @@ need wget wget
 need groff groff-base
 need patchelf patchelf
 need bats bats
+need parallel parallel
 need checkbashisms devscripts
 need fusermount3 fuse3
 need squashfuse squashfuse

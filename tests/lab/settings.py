@@ -86,6 +86,11 @@ _NODE = (
 )
 # A worker node of another age: glibc 2.31, no Debian package of a younger HTCondor runs there.
 _OLDEST_NODE = (*_ANY_HOST, "fuse3", "proot", "curl", "openssl", "ca-certificates", "file")
+# What unit tests run.
+_UNIT_TEST = (
+    *("python3-venv", "make", "git", "openssh-server", "openssh-client", "procps", "iproute2", "ca-certificates"),
+    *("openssl", "busybox", "tcsh", "patchelf", "groff-base", "file"),
+)
 
 # A suite that is still moving can have a Release file past its date: apt then finds no package at all.
 _IGNORE_RELEASE_DATE = ('Acquire::Check-Valid-Until "false"',)
@@ -96,6 +101,8 @@ OLD_RECIPE = Recipe("bookworm", "bookworm", _ANY_HOST)
 OLDEST_RECIPE = Recipe("bullseye", "bullseye", _ANY_HOST)
 NODE_RECIPE = Recipe("node", "trixie", _NODE)
 OLDEST_NODE_RECIPE = Recipe("oldest-node", "bullseye", _OLDEST_NODE)
+# Python 3.9.
+UNIT_TEST_RECIPE = Recipe("unit-test", "bullseye", _UNIT_TEST)
 # Debian 13 has no apptainer.
 APPTAINER_RECIPE = Recipe(
     "apptainer",

@@ -23,6 +23,7 @@ from glideinwms_bosco.sshwire.handle import SUBMIT, handle_id, named_anchor
 from glideinwms_bosco.sshwire.keys import parse_authorized
 from tests.unit.broker_keys import make_ssh_key, short_folder, until
 from tests.unit.broker_world import BrokerWorld
+from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd", "short_folder"]
@@ -109,6 +110,7 @@ def world(short_folder: Path) -> BrokerWorld:
     return BrokerWorld(short_folder)
 
 
+@needs_session_bind
 @pytest.mark.parametrize("after", [AUTHORIZES, CERTIFIES], ids=["key", "certificate"])
 def test_handle_stays_while_each_fetch_brings_a_new_key(
     world: BrokerWorld, loopback_sshd: LoopbackSshd, after: str
@@ -147,6 +149,7 @@ def _is_certified(pair: Pair) -> bool:
     return file.exists() and key.blob[-32:] in base64.b64decode(file.read_text().split()[1])
 
 
+@needs_session_bind
 def test_sshd_that_trusts_a_ca_takes_the_brokers_certificate_and_not_the_bare_key(
     world: BrokerWorld, loopback_sshd: LoopbackSshd
 ) -> None:

@@ -36,6 +36,7 @@ from glideinwms_bosco.sshwire.userauth import parse_userauth
 from tests.unit.broker_keys import KINDS, make_ssh_key, secret_file, short_folder, until
 from tests.unit.broker_world import BrokerWorld, StandInRelay, children, login_request
 from tests.unit.ssh_builder import Ed25519Signer
+from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd", "short_folder"]
@@ -95,6 +96,7 @@ def test_offer_says_what_the_policy_says(world: BrokerWorld) -> None:
     _run(world, body)
 
 
+@needs_session_bind
 def test_real_ssh_logs_in_through_broker_and_relay(world: BrokerWorld, loopback_sshd: LoopbackSshd) -> None:
     key = world.add_key(
         "site",
@@ -118,6 +120,7 @@ def test_real_ssh_logs_in_through_broker_and_relay(world: BrokerWorld, loopback_
     assert key.fingerprint in loopback_sshd.log.read_text()
 
 
+@needs_session_bind
 def test_ssh_to_another_host_gets_no_signature(world: BrokerWorld, loopback_sshd: LoopbackSshd) -> None:
     """A factory that was taken over sends the login elsewhere: the key is good there, the host is not registered."""
     key = world.add_key("site", user=loopback_sshd.user)

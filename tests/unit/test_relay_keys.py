@@ -24,6 +24,7 @@ from glideinwms_bosco.site.model import Account, SiteDescription
 from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
 from tests.unit.site_text import HOST_KEY, changed_site
+from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
@@ -272,6 +273,7 @@ def real(
         yield host, broker, changed_site(folder, old, new)
 
 
+@needs_session_bind
 def test_real_ssh_logs_in_with_the_brokers_signature(real: tuple[RelayHost, FakeBroker, SiteDescription]) -> None:
     _, broker, site = real
     login = broker_login(site, site.accounts[0])
@@ -280,6 +282,7 @@ def test_real_ssh_logs_in_with_the_brokers_signature(real: tuple[RelayHost, Fake
     assert login.why_refused() is None
 
 
+@needs_session_bind
 def test_refused_login_says_the_brokers_reason(real: tuple[RelayHost, FakeBroker, SiteDescription]) -> None:
     _, broker, site = real
 

@@ -22,6 +22,7 @@ from glideinwms_bosco.relay.launcher import _arguments, read_call
 from glideinwms_bosco.relay.status_query import status_file
 from glideinwms_bosco.sshwire.handle import MAINTAIN
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
+from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd, make_key
 
 __all__ = ["loopback_sshd"]
@@ -114,6 +115,7 @@ def factory(tmp_path: Path, loopback_sshd: LoopbackSshd) -> Iterator[Factory]:
         yield Factory(host, fake_broker(tmp_path / "frontend", "cms"), loopback_sshd)
 
 
+@needs_session_bind
 def test_handle_reaches_the_far_blahpd(factory: Factory) -> None:
     factory.start()
     done = factory.gahp()
@@ -134,6 +136,7 @@ def test_real_key_goes_to_stock_remote_gahp_unchanged(factory: Factory, tmp_path
     assert factory.gahp(*arguments).stdout.splitlines() == ["/nonexistent", *arguments]
 
 
+@needs_session_bind
 def test_broker_refusal_is_the_last_line(factory: Factory) -> None:
     async def deny(_request: Sign) -> Answer:
         return Deny(DenyCode.RATE, "more than 60 signatures an hour", 60)

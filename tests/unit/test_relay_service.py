@@ -28,6 +28,7 @@ from glideinwms_bosco.sshwire import agent
 from glideinwms_bosco.sshwire.handle import MAINTAIN, handle_id, named_anchor
 from glideinwms_bosco.sshwire.keys import parse_authorized
 from tests.unit.relay_fixture import WAIT_S, FakeBroker, RelayHost, fake_broker, relay_host
+from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd"]
@@ -535,6 +536,7 @@ def test_maintain_handle_has_a_socket_too(host: RelayHost, broker: FakeBroker) -
     assert ask_status(sock(host, handle), handle)["purpose"] == MAINTAIN
 
 
+@needs_session_bind
 def test_real_ssh_logs_in_and_its_bind_reaches_the_broker(
     host: RelayHost, broker: FakeBroker, loopback_sshd: LoopbackSshd
 ) -> None:
@@ -553,6 +555,7 @@ def test_real_ssh_logs_in_and_its_bind_reaches_the_broker(
     assert json.loads(request.context)["ssh_exe"].endswith("/ssh")
 
 
+@needs_session_bind
 def test_host_with_another_key_is_refused_by_ssh_itself(
     host: RelayHost, broker: FakeBroker, loopback_sshd: LoopbackSshd
 ) -> None:

@@ -13,6 +13,7 @@ from glideinwms_bosco.sshwire import agent
 from glideinwms_bosco.sshwire.primitives import boolean, byte, string, text, uint32
 from tests.unit.ssh_builder import Ed25519Signer
 from tests.unit.ssh_material import RealAgent, public_blob, ssh_agent, ssh_keys
+from tests.unit.ssh_version import needs_session_bind
 
 __all__ = ["ssh_agent", "ssh_keys"]
 
@@ -33,6 +34,7 @@ def test_lists_the_keys_of_a_real_agent(ssh_keys: Mapping[str, Path], ssh_agent:
     assert listed == [(public_blob(key_file), f"{kind} key") for kind, key_file in ssh_keys.items()]
 
 
+@needs_session_bind
 def test_real_agent_takes_a_bind_that_verifies_and_refuses_one_that_does_not(ssh_agent: RealAgent) -> None:
     host = Ed25519Signer(3)
     good = agent.bind_request(host.blob, SID, host.sign(SID))

@@ -339,4 +339,4 @@ def test_sshd_sees_no_more_refused_logins_than_allowed(loopback_sshd: LoopbackSs
         with pytest.raises(kind), SshSession(connection, "loopback", gate):
             pass
     # sshd says so once for each connection whose user it lets go.
-    assert loopback_sshd.log.read_text().count("Connection from ") == MAX_REFUSED_LOGINS + 1
+    assert loopback_sshd.log.read_text().count("Connection from ") == MAX_REFUSED_LOGINS
