@@ -12,9 +12,8 @@ PYTHON312 ?= $(shell for python in python3.12 "$$(pyenv root 2>/dev/null)"/versi
 # Installs what Debian packages tests need and the machine lacks.
 BOOTSTRAP ?= tests/bootstrap.sh
 LABS ?= 3
-# Processes that share unit tests; shell and pilot tests wait most of the time.
-WORKERS ?= 2
-WAITERS ?= 4
+# Processes that share unit, shell and pilot tests, which wait half of the time.
+WORKERS ?= 4
 IN_PARALLEL = --numprocesses $(WORKERS)
 BIN := $(VENV)/bin
 # Tests and demo leave no compiled files in the checkout, which the lab mounts read-only.
@@ -67,8 +66,8 @@ lint: $(VENV)/.done
 
 # Pilot scripts: the libraries function by function, then whole scripts on nodes that lack things (as root).
 shell: $(VENV)/.done
-	bats --jobs $(WAITERS) tests/shell
-	$(BIN)/pytest tests/pilot --numprocesses $(WAITERS) $(PYTEST_ARGS)
+	bats --jobs $(WORKERS) tests/shell
+	$(BIN)/pytest tests/pilot $(IN_PARALLEL) $(PYTEST_ARGS)
 
 # As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
 GWMS_TEST_CONDOR_ROOT ?= $(if $(AS_ROOT),$$($(PYTHON) -m tests.lab rootfs))
