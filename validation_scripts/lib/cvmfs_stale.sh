@@ -106,7 +106,7 @@ gwms_bosco_stale_kill() {
     for found in 1 2 3; do
         found=$(gwms_bosco_stale_processes "$1")
         [[ -n $found ]] || return 0
-        for process in $found; do kill -9 "$process" 2>/dev/null; done
+        for process in $found; do kill -9 "$process" 2>/dev/null || true; done
     done
     return 0
 }
