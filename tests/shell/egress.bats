@@ -197,7 +197,8 @@ fragment() {
     shellcheck --shell=sh fragment
 }
 
-@test "job_wrapper: a supervisor of the tunnel that is killed alone is replaced, and nothing is left" {
+# closed_site: a bundle whose ssh is up at once and leaves its number in `sshs`.
+closed_site() {
     mkdir "$BATS_TEST_TMPDIR"/{bundle,bin,place,jobs}
     chmod 1777 "$BATS_TEST_TMPDIR/place"
     touch "$BATS_TEST_TMPDIR/bundle/known_hosts" "$HOME/key"
@@ -206,6 +207,16 @@ fragment() {
     printf '%s\n' KIND=ssh EGRESS_HOST=192.0.2.1 EGRESS_PORT=443 EGRESS_USER=u LOGIN_HOSTS=192.0.2.2 LOGIN_PORT=22 \
         AUTH=site-key KEY=key BOSCO_DIR=bosco CONTAINER=none >"$BATS_TEST_TMPDIR/bundle/egress.conf"
     packed job_wrapper "$BATS_TEST_TMPDIR/bundle/job_wrapper"
+}
+
+# closed_pilot CODE: run ./pilot by its wrapper, which ends with CODE.
+closed_pilot() {
+    PATH=$BATS_TEST_TMPDIR/bin:$PATH TMPDIR=$BATS_TEST_TMPDIR/jobs GWMS_BOSCO_TUNNEL_TMP=$BATS_TEST_TMPDIR/place \
+        GWMS_BOSCO_TUNNEL_SPREAD_MS=0 run "-$1" bash -p "$BATS_TEST_TMPDIR/bundle/job_wrapper" "$PWD/pilot"
+}
+
+@test "job_wrapper: a supervisor of the tunnel that is killed alone is replaced, and nothing is left" {
+    closed_site
     cat >pilot <<'PILOT'
 #!/bin/bash
 until_true() { local i; for i in {1..300}; do ! "$@" || return 0; sleep 0.05; done; echo "not: $*"; exit 1; }
@@ -221,10 +232,20 @@ until_true is_up
 [[ $(cat "$GWMS_BOSCO_EGRESS_DIR/ports") == "$ports" ]] && exit 42
 PILOT
     chmod 0755 pilot
-    PATH=$BATS_TEST_TMPDIR/bin:$PATH TMPDIR=$BATS_TEST_TMPDIR/jobs GWMS_BOSCO_TUNNEL_TMP=$BATS_TEST_TMPDIR/place \
-        GWMS_BOSCO_TUNNEL_SPREAD_MS=0 run -42 bash -p "$BATS_TEST_TMPDIR/bundle/job_wrapper" "$PWD/pilot"
+    closed_pilot 42
     grep -q 'the supervisor of the tunnel was killed, another begins' "$HOME"/bosco/log/egress/*.log
     [ -z "$(find "$BATS_TEST_TMPDIR/place" "$BATS_TEST_TMPDIR/jobs" -mindepth 1)" ]
     [ "$(wc -l <"$BATS_TEST_TMPDIR/sshs")" = 2 ]
     while read -r ssh; do ! gwms_bosco_limit_start "$ssh"; done <"$BATS_TEST_TMPDIR/sshs"
+}
+
+@test "job_wrapper: where the host keys cannot be copied whole, there is no pilot" {
+    closed_site
+    printf '%s\n' '#!/bin/bash' '[[ $1 != */bundle/known_hosts ]] || exit 1' 'exec /bin/cat "$@"' >"$BATS_TEST_TMPDIR/bin/cat"
+    printf '%s\n' '#!/bin/bash' 'touch began' >pilot
+    chmod 0755 "$BATS_TEST_TMPDIR/bin/cat" pilot
+    closed_pilot 1
+    [[ $output == *'BOSCO-EGRESS-02 cannot write'* ]]
+    [ ! -e began ]
+    [ -z "$(find "$BATS_TEST_TMPDIR/place" "$BATS_TEST_TMPDIR/jobs" -mindepth 1)" ]
 }

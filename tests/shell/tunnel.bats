@@ -335,8 +335,8 @@ exec sleep 600
 FAKE
 }
 
-# In a script: start, and kill the supervisor alone. What replaces it ignores what a guard ignores.
-KILLED='
+# In a script: start. What replaces a supervisor ignores what a guard ignores.
+HELPERS='
 gwms_bosco_tunnel_start egress/egress.conf >folder || exit 1
 folder=$(cat folder)
 trap "" USR1 USR2 HUP INT QUIT TERM
@@ -347,6 +347,9 @@ state() { gwms_bosco_tunnel_state "$folder"; }
 until_true() { local i; for i in {1..200}; do ! "$@" || return 0; gwms_bosco_limit_pause 0.05; done; echo "not: $*"; exit 1; }
 supervisor() { read -r pid start <"$folder/users/$$."*; }
 gone() { ! gwms_bosco_limit_alive "$pid" "$start"; }
+'
+# And kill the supervisor alone.
+KILLED=$HELPERS'
 supervisor
 kill -9 "$pid"
 until_true gone
@@ -432,4 +435,144 @@ until_true gone
         gwms_bosco_tunnel_stop "$folder"'
     [ -z "$output" ]
     [ -z "$(ls place)" ]
+}
+
+@test "supervise: no signal that a batch system sends to all of a job ends it; what its script says does" {
+    up_ssh
+    run -0 in_script "$HELPERS"'
+        supervisor
+        ports=$(cat "$folder/ports")
+        for signal in USR1 USR2 XCPU ALRM TERM HUP; do
+            # Its ssh, and what waits to end that, too.
+            kill -s "$signal" "$pid" $(cat "/proc/$pid/task/$pid/children")
+        done
+        looked=$((SECONDS + 2))
+        while ! gone && [[ $SECONDS -lt $looked ]]; do gwms_bosco_limit_pause 0.1; done
+        ! gone || echo "it has gone"
+        [[ $(cat sshs) == "$(living)" ]] || echo "ssh: $(living)"
+        [[ $(cat "$folder/ports") == "$ports" ]] || echo "other ports"
+        gwms_bosco_tunnel_stop "$folder"
+        gone || echo "it stays"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "place: who has the same number in another PID name space is somebody else" {
+    up_ssh
+    run -0 in_script "$HELPERS"'
+        supervisor
+        other=$folder/users/$$.99999999999
+        echo "4194305 1" >"$other"
+        exec {held}<"$other"
+        flock "$held"
+        ! again || echo "another one begins"
+        gwms_bosco_tunnel_supervise egress/egress.conf "$$" "$(gwms_bosco_limit_start "$$")" again >/dev/null
+        [[ $(cat "$folder/$(gwms_bosco_tunnel_place_file)") == "$pid $start" ]] || echo "its file is another"
+        gwms_bosco_tunnel_stop "$folder"
+        gone || echo "it stays"
+        [[ -s $other && -s $folder/ports ]] || echo "removed what the other needs"'
+    [ -z "$output" ]
+}
+
+@test "forget: leaves a supervisor alone that has begun meanwhile" {
+    up_ssh
+    run -0 in_script "$KILLED"'
+        again || echo "none begins"
+        begun() { supervisor; [[ $pid == "$tunnel_again_pid" ]]; }
+        until_true begun
+        gwms_bosco_tunnel_place_forget "$folder" "$(cd "$folder" && echo users/$$.*)"
+        [[ -s $folder/ports ]] && begun || echo "it has nothing left"
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "again: a folder that somebody has removed gets the ports that the pilot knows" {
+    up_ssh
+    run -0 in_script "$HELPERS"'
+        supervisor
+        ports=$(cat "$folder/ports") chain=$(cat "$folder/proxychains.conf")
+        ! again || echo "another one begins"
+        kill -9 "$pid"
+        until_true gone
+        rm -rf "$folder"
+        again || echo "none begins"
+        is_up() { [[ $(state) == UP\ * ]]; }
+        until_true is_up
+        [[ $(cat "$folder/ports") == "$ports" ]] || echo "other ports"
+        [[ $(cat "$folder/proxychains.conf") == "$chain" ]] || echo "another chain"
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "start: a full disk is named, and nothing is left" {
+    run -1 in_script 'ulimit -f 0; gwms_bosco_tunnel_start egress/egress.conf'
+    [[ $output == *'full disk or quota'* ]]
+    [ -z "$(ls place)" ]
+}
+
+@test "stop: a supervisor that could not write who it is leaves nothing" {
+    up_ssh
+    run -0 in_script "$KILLED"'
+        (ulimit -f 0; trap "" XFSZ
+            gwms_bosco_tunnel_supervise egress/egress.conf "$$" "$(gwms_bosco_limit_start "$$")" again >/dev/null)
+        [[ -e $folder/ports ]] || echo "it has taken the ports with it"
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "start: one that comes while the last user removes the folder makes it again" {
+    up_ssh
+    run -0 in_script '
+        eval "looked_$(declare -f gwms_bosco_tunnel_place_ours)"
+        gwms_bosco_tunnel_place_ours() {
+            looked_gwms_bosco_tunnel_place_ours "$1" || return
+            [[ -z $entered ]] || return 0
+            entered=yes
+            rmdir "$tunnel_folder"
+        }
+        gwms_bosco_tunnel_start egress/egress.conf >folder && gwms_bosco_tunnel_stop "$(cat folder)"'
+    [ -z "$output" ]
+    [ -z "$(ls place)" ]
+}
+
+@test "state: on a full disk UP does not stay; what was written in error is written again" {
+    tunnel_log_count=-1
+    echo 'UP 1000' >state
+    : >lock
+    exec {held}<lock
+    flock "$held"
+    (ulimit -f 0; trap '' XFSZ; gwms_bosco_tunnel_down 'gone') 2>/dev/null || true
+    [[ $(gwms_bosco_tunnel_state .) == DOWN\ * ]]
+    up_ssh
+    export GWMS_BOSCO_TUNNEL_PROBE_S=1
+    run -0 in_script "$HELPERS"'
+        echo "DOWN 1000" >"$folder/state"
+        is_up() { [[ $(state) == UP\ * ]]; }
+        until_true is_up
+        gwms_bosco_tunnel_stop "$folder"'
+    [ -z "$output" ]
+}
+
+@test "state, stop: a folder that another user has made in the place of ours is not looked into" {
+    [ "$EUID" = 0 ] || skip 'only root can make a foreign folder'
+    up_ssh
+    run -0 in_script "$KILLED"'
+        rm -rf "$folder"
+        sleep 60 & victim=$!
+        mkdir -p "$folder/users"
+        echo "$victim $(gwms_bosco_limit_start "$victim")" >"$folder/users/$$.$(gwms_bosco_limit_start "$$")"
+        echo "UP 1000" >"$folder/state"
+        echo precious >precious
+        : >"$folder/lock"
+        ln -s "$PWD/precious" "$folder/state.new"
+        chown -R 2001 "$folder"
+        [[ $(state) == DOWN\ *" there is no tunnel" ]] || state
+        [[ $(cat precious) == precious ]] || echo "wrote through a link"
+        gwms_bosco_tunnel_stop "$folder"
+        gwms_bosco_limit_start "$victim" >/dev/null || echo "killed another process"
+        kill "$victim"'
+    [ -z "$output" ]
 }

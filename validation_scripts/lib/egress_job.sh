@@ -55,6 +55,8 @@ gwms_bosco_job_guard() {
 
 gwms_bosco_job_watch() {
     local pid='' word='' start=''
+    # When the wrapper is gone nobody can tell.
+    tunnel_script_start=$(gwms_bosco_limit_start "$$")
     read -r pid && start=$(gwms_bosco_limit_start "$pid")
     while read -r -t "$GWMS_BOSCO_JOB_CARE_S" word; [[ $? -gt 128 ]]; do gwms_bosco_job_care; done
     [[ $word != 'done' ]] || return

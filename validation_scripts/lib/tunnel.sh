@@ -55,26 +55,29 @@ gwms_bosco_tunnel_start() {
 # just beginning (lib/tunnel_again.sh) goes within a second of the script.
 gwms_bosco_tunnel_stop() {
     local folder=${1:-${GWMS_BOSCO_EGRESS_DIR-}} file supervisor='' start='' until=$((SECONDS + GWMS_BOSCO_TUNNEL_STOP_S))
-    for file in "$folder/users/$$."*; do
-        [[ -s $file ]] || continue
-        read -r supervisor start <"$file"
-        while gwms_bosco_limit_alive "$supervisor" "$start"; do
-            if [[ $SECONDS -lt $until ]]; then kill -USR1 "$supervisor"; else kill -9 "$supervisor"; fi 2>/dev/null
-            gwms_bosco_limit_pause 0.1
-        done
-        # One that was killed has left it.
-        [[ ! -e $file ]] || gwms_bosco_tunnel_place_forget "$folder" "users/${file##*/}"
+    file=$(gwms_bosco_tunnel_place_file)
+    gwms_bosco_tunnel_place_own "$folder" && [[ -e $folder/$file ]] || return 0
+    { read -r supervisor start <"$folder/$file"; } 2>/dev/null
+    # What tells the supervisor; the signal makes it look.
+    : >"$folder/$file"
+    while gwms_bosco_limit_alive "$supervisor" "$start"; do
+        if [[ $SECONDS -lt $until ]]; then kill -USR1 "$supervisor"; else kill -9 "$supervisor"; fi 2>/dev/null
+        gwms_bosco_limit_pause 0.1
     done
+    # One that was killed has left it.
+    [[ ! -e $folder/$file ]] || gwms_bosco_tunnel_place_forget "$folder" "$file"
 }
 
 # gwms_bosco_tunnel_state FOLDER: `UP EPOCH` or `DOWN EPOCH REASON`; EPOCH is since when. UP of a supervisor who was killed
 # is not believed.
 gwms_bosco_tunnel_state() {
     local word='' since='' reason='' owner port
-    port=$(gwms_bosco_conf_read "$1/ports" PROXY 2>/dev/null)
-    { read -r word since <"$1/state"; } 2>/dev/null
+    if gwms_bosco_tunnel_place_own "$1"; then
+        port=$(gwms_bosco_conf_read "$1/ports" PROXY 2>/dev/null)
+        { read -r word since <"$1/state"; } 2>/dev/null
+    fi
     if [[ $word != UP ]]; then
-        { read -r reason <"$1/reason"; } 2>/dev/null
+        [[ -z $word ]] || { read -r reason <"$1/reason"; } 2>/dev/null
     elif [[ -e $1/lock ]] && flock -n "$1/lock" true 2>/dev/null; then
         word=DOWN reason='nobody looks after the tunnel'
         printf -v since '%(%s)T' -1
@@ -88,18 +91,18 @@ gwms_bosco_tunnel_state() {
 }
 
 # gwms_bosco_tunnel_supervise CONF_FILE WRAPPER_PID WRAPPER_START [again]: answer `up FOLDER` or `failed REASON` once on
-# stdout, and stay until the wrapper is gone or SIGUSR1 comes. TERM, INT and HUP are not its business: batch systems send them
-# to every process of a job, and a pilot that shuts down needs its network until the end. With `again` the wrapper has had its
-# answer, and pilots know the ports: no start fails any more.
+# stdout, and stay until the wrapper is gone or has said stop. No signal alone ends it: batch systems send them to every
+# process of a job, as a warning too, and a pilot that shuts down needs its network until the end. With `again` the wrapper has
+# had its answer, and pilots know the ports: no start fails any more.
 gwms_bosco_tunnel_supervise() {
     local conf=$1
     [[ $conf == /* ]] || conf=$PWD/$conf
     tunnel_wrapper=$2 tunnel_wrapper_start=$3
     tunnel_stop='' tunnel_looked='' tunnel_answered=${4-} tunnel_failure='' tunnel_ssh=''
     tunnel_deadline=$((SECONDS + GWMS_BOSCO_TUNNEL_START_S)) tunnel_refusals=0 tunnel_backoff=1 tunnel_log_count=-1
-    tunnel_self=$BASHPID
-    trap '' TERM INT HUP QUIT PIPE XFSZ
-    trap 'tunnel_stop=yes' USR1
+    tunnel_self=$BASHPID tunnel_user=''
+    trap '' TERM INT HUP QUIT PIPE XFSZ USR2 XCPU ALRM
+    trap gwms_bosco_tunnel_told USR1
     gwms_bosco_tunnel_alone
     if gwms_bosco_tunnel_needs && gwms_bosco_tunnel_conf_load "$conf" &&
         gwms_bosco_tunnel_place_join "$conf" "$tunnel_wrapper" "$tunnel_wrapper_start"; then
@@ -110,6 +113,11 @@ gwms_bosco_tunnel_supervise() {
         tunnel_failure=$tunnel_reason
     fi
     gwms_bosco_tunnel_answer "failed ${tunnel_failure:-the script that started it has ended}"
+}
+
+# The wrapper empties the file, which a full disk cannot hinder.
+gwms_bosco_tunnel_told() {
+    [[ -z $tunnel_user || ! -e $tunnel_user || -s $tunnel_user ]] || tunnel_stop=yes
 }
 
 # Nothing of the wrapper's: no open files, which somebody may wait to be closed, no preload, no words of ssh in translation.
@@ -196,6 +204,10 @@ gwms_bosco_tunnel_hold() {
     tunnel_logins=("${tunnel_logins[@]:first}" "${tunnel_logins[@]:0:first}")
     if [[ -s ports ]]; then
         tunnel_port=$(gwms_bosco_conf_read ports PROXY) tunnel_web_port=$(gwms_bosco_conf_read ports WEB)
+    elif [[ -n ${tunnel_again_port-} ]]; then
+        # Somebody has removed the folder, and a pilot knows these.
+        tunnel_port=$tunnel_again_port tunnel_web_port=$tunnel_again_web_port
+        gwms_bosco_tunnel_ports_write
     else
         gwms_bosco_tunnel_ports_choose
         gwms_bosco_tunnel_pause "$((RANDOM % (GWMS_BOSCO_TUNNEL_SPREAD_MS + 1)))"
@@ -251,7 +263,8 @@ gwms_bosco_tunnel_keep() {
         probe=$((SECONDS + GWMS_BOSCO_TUNNEL_PROBE_S))
         # ssh stays: what goes through it may still live, and another login node would have the same egress proxy.
         if gwms_bosco_tunnel_probe; then
-            [[ -n $up ]] || gwms_bosco_tunnel_up 'the egress proxy answers again'
+            # Also where the disk was full when it came up.
+            if [[ -z $up ]] || ! gwms_bosco_tunnel_said UP; then gwms_bosco_tunnel_up 'the egress proxy answers again'; fi
             up=yes
         else
             [[ -z $up ]] || gwms_bosco_tunnel_down "the egress proxy $tunnel_egress_host:$tunnel_egress_port does not answer"
@@ -267,16 +280,12 @@ gwms_bosco_tunnel_keep() {
 
 # gwms_bosco_tunnel_up TEXT: from here on pilots know the ports.
 gwms_bosco_tunnel_up() {
-    local now web=''
+    local now
     printf -v now '%(%s)T' -1
     tunnel_refusals=0
-    if [[ ! -s ports ]]; then
-        web=$'\n'"WEB=$tunnel_web_port"
-        gwms_bosco_tunnel_place_write proxychains.conf "$(gwms_bosco_tunnel_proxychains "$tunnel_port")" &&
-            gwms_bosco_tunnel_place_write ports "PROXY=$tunnel_port$web" || {
-            gwms_bosco_tunnel_log "cannot write into $tunnel_folder: full disk or quota"
-            return
-        }
+    if [[ ! -s ports ]] && ! gwms_bosco_tunnel_ports_write; then
+        gwms_bosco_tunnel_log "cannot write into $tunnel_folder: full disk or quota"
+        return
     fi
     rm -f refused
     gwms_bosco_tunnel_place_write reason '' && gwms_bosco_tunnel_place_write state "UP $now"
@@ -284,14 +293,26 @@ gwms_bosco_tunnel_up() {
     gwms_bosco_tunnel_answer "up $tunnel_folder"
 }
 
+gwms_bosco_tunnel_ports_write() {
+    gwms_bosco_tunnel_place_write proxychains.conf "$(gwms_bosco_tunnel_proxychains "$tunnel_port")" &&
+        gwms_bosco_tunnel_place_write ports "PROXY=$tunnel_port"$'\n'"WEB=$tunnel_web_port"
+}
+
 # gwms_bosco_tunnel_down REASON: since when stays as it is when it is down already.
 gwms_bosco_tunnel_down() {
-    local now word=''
+    local now
     printf -v now '%(%s)T' -1
-    { read -r word _ <state; } 2>/dev/null
     gwms_bosco_tunnel_place_write reason "$1"
-    [[ $word == DOWN ]] || gwms_bosco_tunnel_place_write state "DOWN $now"
+    # On a full disk no state is better than UP.
+    gwms_bosco_tunnel_said DOWN || gwms_bosco_tunnel_place_write state "DOWN $now" || rm -f state
     gwms_bosco_tunnel_log "DOWN $1"
+}
+
+# gwms_bosco_tunnel_said WORD: 0 when that is what pilots read.
+gwms_bosco_tunnel_said() {
+    local word=''
+    { read -r word _ <state; } 2>/dev/null
+    [[ $word == "$1" ]]
 }
 
 gwms_bosco_tunnel_log() {

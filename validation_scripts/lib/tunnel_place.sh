@@ -7,7 +7,7 @@
 #   gate            locked for the moment in which somebody comes or goes
 #   lock            locked by the supervisor whose ssh it is
 #   users/PID.START locked by the supervisor of that wrapper: a lock tells who lives, across kill -9 and PID name spaces; not
-#                   locked while a wrapper waits for its next supervisor
+#                   locked while a wrapper waits for its next supervisor, empty when the supervisor shall go
 #   ports, proxychains.conf          as given to pilots; written when the tunnel first came up, and kept
 #   state, reason, ssh, log, ssh.err, ssh_config, known_hosts, refused
 #
@@ -32,6 +32,8 @@ gwms_bosco_tunnel_place_enter() {
         if gwms_bosco_tunnel_place_ours "$place"; then
             return 0
         fi
+        # Its last user of before may have removed it while we looked.
+        if [[ ! -e $tunnel_folder ]] && gwms_bosco_tunnel_place_ours "$place"; then return 0; fi
         reasons+="${reasons:+; }$tunnel_reason"
     done
     tunnel_reason="no node folder: ${reasons:-neither /tmp nor TMPDIR is a folder}"
@@ -63,6 +65,17 @@ gwms_bosco_tunnel_place_ours() {
     }
 }
 
+# gwms_bosco_tunnel_place_own FOLDER: 0 when it is ours. The name of one that was removed is anybody's.
+gwms_bosco_tunnel_place_own() {
+    [[ -d $1 && ! -L $1 && -O $1 ]]
+}
+
+# gwms_bosco_tunnel_place_file: the calling script's ($$), by its start too: another PID name space may have the same numbers.
+# tunnel_script_start is for who outlives the script.
+gwms_bosco_tunnel_place_file() {
+    echo "users/$$.${tunnel_script_start:-$(gwms_bosco_limit_start "$$")}"
+}
+
 # gwms_bosco_tunnel_place_join CONF_FILE WRAPPER_PID WRAPPER_START: enter the folder and be one of its users. Sets tunnel_user,
 # tunnel_user_fd, and opens tunnel_lock_fd. The first to come clears what dead ones left.
 gwms_bosco_tunnel_place_join() {
@@ -70,7 +83,9 @@ gwms_bosco_tunnel_place_join() {
     for tries in 1 2 3 4 5; do
         gwms_bosco_tunnel_place_enter "$1" || return 1
         { exec {gate}>>gate; } 2>/dev/null && flock -w "$GWMS_BOSCO_TUNNEL_GATE_S" "$gate" || {
+            [[ . -ef $tunnel_folder ]] || continue
             tunnel_reason="cannot lock $tunnel_folder/gate: full disk, or no flock"
+            cd / && rmdir "$tunnel_folder" 2>/dev/null
             return 1
         }
         # The last user of before may have removed it while we waited.
@@ -88,14 +103,16 @@ gwms_bosco_tunnel_place_join() {
 
 gwms_bosco_tunnel_place_register() {
     # Within $( ) it would be another.
-    local own=$BASHPID
+    local own=$BASHPID file=users/$1.$2
     gwms_bosco_tunnel_place_used || gwms_bosco_tunnel_place_clear
-    tunnel_user=users/$1.$2
     {
-        mkdir -p -m 0700 users && exec {tunnel_user_fd}>"$tunnel_user" && flock -n "$tunnel_user_fd" &&
-            printf '%s %s\n' "$own" "$(gwms_bosco_limit_start "$own")" >"$tunnel_user" && exec {tunnel_lock_fd}>>lock
-    } 2>/dev/null && [[ -s $tunnel_user ]] && return 0
+        # It is another supervisor's until it is locked.
+        mkdir -p -m 0700 users && exec {tunnel_user_fd}>>"$file" && flock -n "$tunnel_user_fd" &&
+            printf '%s %s\n' "$own" "$(gwms_bosco_limit_start "$own")" >"$file" && exec {tunnel_lock_fd}>>lock
+    } 2>/dev/null && [[ -s $file ]] && { tunnel_user=$file; return 0; }
     tunnel_reason="cannot write into $tunnel_folder: full disk or quota"
+    # That of a pilot which knows the ports stays.
+    [[ -n $tunnel_answered ]] || gwms_bosco_tunnel_place_gone "$file"
     return 1
 }
 
@@ -124,13 +141,18 @@ gwms_bosco_tunnel_place_clear() {
 gwms_bosco_tunnel_place_leave() {
     local gate
     { exec {gate}>>gate; } 2>/dev/null && flock -w "$GWMS_BOSCO_TUNNEL_GATE_S" "$gate"
-    rm -f "$tunnel_user"
-    if ! gwms_bosco_tunnel_place_used; then
-        gwms_bosco_tunnel_place_clear
-        rm -rf users lock gate
-        cd / && rmdir "$tunnel_folder" 2>/dev/null
-    fi
+    gwms_bosco_tunnel_place_gone "$tunnel_user"
     exec {gate}>&-
+}
+
+# gwms_bosco_tunnel_place_gone USER: leave, at the gate.
+gwms_bosco_tunnel_place_gone() {
+    rm -f "$1"
+    gwms_bosco_tunnel_place_used && return
+    gwms_bosco_tunnel_place_clear
+    rm -rf users lock gate
+    # Not another that has its name by now.
+    [[ ! . -ef $tunnel_folder ]] || { cd / && rmdir "$tunnel_folder" 2>/dev/null; }
 }
 
 # gwms_bosco_tunnel_place_sweep: remove folders of ours for other versions of egress.conf whose users were all killed.
@@ -151,10 +173,12 @@ gwms_bosco_tunnel_place_sweep() (
     done
 )
 
-# gwms_bosco_tunnel_place_forget FOLDER USER: leave in the place of a supervisor who was killed.
+# gwms_bosco_tunnel_place_forget FOLDER USER: leave in the place of a supervisor who was killed; the next one, where it has
+# begun, leaves by itself.
 gwms_bosco_tunnel_place_forget() (
-    tunnel_folder=$1 tunnel_user=$2
-    cd -P "$1" && gwms_bosco_tunnel_place_leave
+    tunnel_folder=$1 tunnel_user=''
+    cd -P "$1" && { exec {gate}>>gate; } 2>/dev/null && flock -w "$GWMS_BOSCO_TUNNEL_GATE_S" "$gate" &&
+        flock -n "$2" true 2>/dev/null && gwms_bosco_tunnel_place_gone "$2"
 )
 
 # gwms_bosco_tunnel_place_write NAME TEXT: at once; a full disk leaves the old one.

@@ -92,6 +92,7 @@ gwms_bosco_tunnel_ssh_start() {
     rm -f ssh.err
     exec {tunnel_feed}< <(
         exec {tunnel_lock_fd}>&- {tunnel_user_fd}>&-
+        trap '' USR1
         echo "pid $BASHPID"
         ulimit -f "$GWMS_BOSCO_TUNNEL_ERR_KIB"
         exec "${tunnel_dies[@]}" ssh -F ssh_config -N gwms-tunnel </dev/null 2>ssh.err
@@ -105,6 +106,7 @@ gwms_bosco_tunnel_ssh_start() {
 # Waits for the end of the pipe that the supervisor holds, which no signal and no crash can keep from ending.
 gwms_bosco_tunnel_guard() {
     local line
+    trap '' USR1
     exec {tunnel_lock_fd}>&- {tunnel_user_fd}>&- {tunnel_feed}<&- >/dev/null
     while read -r line; do :; done
     if gwms_bosco_limit_alive "$tunnel_ssh" "$tunnel_ssh_start"; then kill -9 "$tunnel_ssh" 2>/dev/null; fi
