@@ -8,6 +8,7 @@ Standard library only: the gahp launcher reads relay.conf at each start. Any roo
 from __future__ import annotations
 
 import bisect
+import errno
 import json
 import os
 import re
@@ -26,6 +27,12 @@ PathKey = tuple[Union[str, int], ...]
 """Where a value stands: `("handles", "juwels-cms", "user")`."""
 Refusal = type[FileProblemsError]
 """The class of error that a file of this kind is refused with."""
+
+_UNREADABLE = {
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "a file must stand there",
+    errno.ELOOP: "its links lead in a circle",
+}
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"')
@@ -185,13 +192,18 @@ def _read(path: Path, refusal: Refusal, not_writable_by: int, ours: bool) -> str
                 raise fail(0, f"belongs to another user (uid {found.st_uid})", f"chown root {path}")
             raw = stream.read(MAX_FILE_BYTES + 1)
     except OSError as err:
-        raise fail(0, f"cannot be read: {err.strerror}") from None
+        raise fail(0, f"cannot be read: {err.strerror}", unreadable_hint(err)) from None
     if len(raw) > MAX_FILE_BYTES:
         raise fail(0, f"larger than {MAX_FILE_BYTES} bytes")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as err:
         raise fail(raw.count(b"\n", 0, err.start) + 1, "not UTF-8 text", "save the file as UTF-8") from None
+
+
+def unreadable_hint(error: OSError) -> str:
+    """What to do about a file that cannot be read."""
+    return _UNREADABLE.get(error.errno or 0, "check the path and its permissions")
 
 
 def dotted(path: PathKey) -> str:

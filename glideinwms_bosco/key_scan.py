@@ -13,6 +13,7 @@ KEY_TYPES = "ed25519,ecdsa,rsa"
 TIMEOUT_S = 10
 # ssh-keyscan opens one connection per key type; its own time-out is per connection.
 _CONNECTIONS = 3
+_MAX_SHOWN_CHARS = 120
 MAX_SCAN_BYTES = 65536
 
 
@@ -79,8 +80,9 @@ def parse(output: str, where: str) -> tuple[str, ...]:
 
 def no_key(found: KeyScan) -> UnreachableError:
     """What to raise where a server is needed that shows a key."""
-    hint = "is an ssh server listening there?"
-    return UnreachableError(f"{found.where} shows no host key", hint, found.trouble or None)
+    said = f" ({found.trouble.splitlines()[-1][:_MAX_SHOWN_CHARS]})" if found.trouble else ""
+    hint = "is the name right, and is an ssh server listening there?"
+    return UnreachableError(f"{found.where} shows no host key{said}", hint, found.trouble or None)
 
 
 def _said(stderr: bytes) -> str:

@@ -144,6 +144,8 @@ def _worded(error: ValidationError, kind: str, schema: Mapping[str, Any]) -> tup
 def _example(schema: Mapping[str, Any]) -> str:
     examples = " or ".join(str(item) for item in schema.get("examples", ()))
     described = str(schema.get("description", ""))
+    if described and examples and described[-1].isalnum():
+        described += "."
     return " ".join(part for part in (described, f"For example: {examples}" if examples else "") if part)
 
 

@@ -42,6 +42,7 @@ def edit(path: Path, change: Callable[[Data], None], wait_s: float = LOCK_WAIT_S
         The policy as it stands in the file now.
 
     Raises:
+        UsageError: there is no such file.
         PolicyFileError: the file cannot be read, or the result would have problems; their lines are those of the
             result, which is not written.
         BrokerError: another edit goes on, somebody else has changed the file meanwhile, or it cannot be written.
@@ -49,6 +50,8 @@ def edit(path: Path, change: Callable[[Data], None], wait_s: float = LOCK_WAIT_S
     # Behind a link stands the file: replacing the link would cut it off from what it points to.
     target = Path(os.path.realpath(path))
     try:
+        if not target.exists():
+            raise UsageError(f"{path}: there is no policy yet", "gwms-ssh-broker init")
         with _locked(target.parent, wait_s):
             source = JsonSource.read(target, PolicyFileError)
             before = target.stat()

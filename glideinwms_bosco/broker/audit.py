@@ -221,7 +221,7 @@ class AuditLog:
             return
         _, last, _ = _whole_lines(rotated[-1].read_bytes())
         if last is None:
-            raise AuditError(f"{rotated[-1]}: holds no line of an audit log", "see: gwms-ssh-broker audit verify")
+            raise AuditError(f"{rotated[-1]}: holds no line of an audit log", "see: gwms-ssh-broker audit --verify")
         self.head = Head(last.seq, last.digest)
 
     def _compare_with_head(self) -> Optional[Mapping[str, Any]]:
@@ -268,7 +268,7 @@ class AuditLog:
         self._sync()
         path = self._folder / rotated_name(self._first_seq)
         if path.exists():
-            raise AuditError(f"{path}: exists already", "see: gwms-ssh-broker audit verify")
+            raise AuditError(f"{path}: exists already", "see: gwms-ssh-broker audit --verify")
         (self._folder / CURRENT).replace(path)
         os.close(self._file)
         self._file = -1

@@ -83,8 +83,13 @@ def verify(folder: Path, heads: Iterable[Head] = (), broker_pin: Optional[str] =
             if files == log_files(folder):
                 break
     except OSError as error:
-        raise AuditError(f"audit log {folder}: cannot be read: {error.strerror}", "run this as root") from None
+        raise _unreadable(folder, error) from None
     return report
+
+
+def _unreadable(folder: Path, error: OSError) -> AuditError:
+    hint = "gwms-ssh-broker init makes it" if isinstance(error, FileNotFoundError) else "run this as root"
+    return AuditError(f"audit log {folder}: cannot be read: {error.strerror}", hint)
 
 
 def _verify_once(folder: Path, files: Iterable[Path], heads: Iterable[Head], broker_pin: Optional[str]) -> Report:
@@ -200,7 +205,7 @@ def follow(folder: Path, wait: Callable[[], bool], from_start: bool = False) -> 
     try:
         yield from _follow(folder, wait, from_start)
     except OSError as error:
-        raise AuditError(f"audit log {folder}: cannot be read: {error.strerror}", "run this as root") from None
+        raise _unreadable(folder, error) from None
 
 
 def _follow(folder: Path, wait: Callable[[], bool], from_start: bool) -> Iterator[Line]:

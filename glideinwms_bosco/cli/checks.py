@@ -7,6 +7,7 @@ not named does the same harm.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,10 @@ def factory_ssh(sites: Iterable[SiteDescription], known_hosts: Path) -> FactoryS
 
 def _loadable(beside: Iterable[Path], paths: Sequence[Path]) -> list[SiteDescription]:
     """The sites that are not named, as far as they can be read; a broken one is reported when it is named."""
-    named = {path.resolve() for path in paths}
+    named = {os.path.realpath(path) for path in paths}
     sites = []
     for path in beside:
-        if path.resolve() in named:
+        if os.path.realpath(path) in named:
             continue
         try:
             site = load_site(path)[0]

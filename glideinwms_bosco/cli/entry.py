@@ -92,8 +92,10 @@ def _render(args: argparse.Namespace) -> int:
     )
     if args.json:
         output.print_json(asdict(outcome))
-    else:
+    elif outcome.files:
         output.print_published(outcome)
+    else:
+        print(f"nothing to do: no site file (*.yaml) in {settings.sites_dir}")
     return EXIT_OK
 
 

@@ -25,7 +25,7 @@ def add_import(verbs: Any) -> None:
         epilog="example: gwms-bosco entry import /etc/gwms-factory/config.d/10-hpc.xml --output sites.d",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="factory configuration: glideinWMS.xml or of config.d")
-    parser.add_argument("entries", nargs="*", metavar="ENTRY", help="entry to import; all when left out")
+    parser.add_argument("entries", nargs="*", default=[], metavar="ENTRY", help="entry to import; all when left out")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write one file per login host there")
     parser.add_argument("--force", action="store_true", help="replace site files that exist")
     parser.add_argument("--json", action="store_true", help="print what was imported, kept and left as JSON")

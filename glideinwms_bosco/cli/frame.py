@@ -32,7 +32,9 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # argpar
     """Nouns and verbs; each says in its own help what the list of commands says of it."""
 
     def add_parser(self, name: str, **given: Any) -> Any:
-        return super().add_parser(name, **{"description": given.get("help"), **given})
+        parser = super().add_parser(name, **{"description": given.get("help"), **given})
+        parser.set_defaults(called=parser)
+        return parser
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -90,7 +92,7 @@ def run_program(build: Callable[[], argparse.ArgumentParser], argv: Optional[Seq
     _mend_standard_streams()
     parser = build()
     try:
-        args = parser.parse_args(argv)
+        args = _parsed(parser, argv)
     except SystemExit:
         _flush_or_drop()
         raise
@@ -114,8 +116,10 @@ def run_program(build: Callable[[], argparse.ArgumentParser], argv: Optional[Seq
         _flush_or_drop()
         return EXIT_OK
     except OSError as error:
-        _flush_or_drop()
-        what = f"{error.filename}: " if error.filename else ""
+        # The error of a stream does not say of which; what cannot be written is still waiting in it.
+        written = _flush_or_drop()
+        what = error.filename or ("" if written else "standard output")
+        what = f"{what}: " if what else ""
         output.print_error(BoscoError(f"{what}{error.strerror or error}"), parser.prog)
         return EXIT_REFUSED
     except Exception as error:
@@ -126,6 +130,14 @@ def run_program(build: Callable[[], argparse.ArgumentParser], argv: Optional[Seq
         hint = f"please report it, with the output under {DEBUG_VARIABLE}=1"
         output.print_error(BoscoError(f"internal error: {type(error).__name__}: {error}", hint), parser.prog)
         return EXIT_REFUSED
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Parse the command line; an option that is not known is refused by the verb, which knows the right ones."""
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        getattr(args, "called", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def allow_open_files() -> None:
@@ -145,12 +157,18 @@ def _mend_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _flush_or_drop() -> None:
-    """Write what is waiting; let go what cannot be written, or Python complains about it once more at exit."""
+def _flush_or_drop() -> bool:
+    """Write what is waiting; let go what cannot be written, or Python complains about it once more at exit.
+
+    Returns:
+        Whether it could be written.
+    """
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _end(number: int, _frame: Optional[FrameType]) -> NoReturn:

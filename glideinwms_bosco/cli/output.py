@@ -64,7 +64,8 @@ def print_problems(problems: Sequence[Problem]) -> None:
 def print_error(error: BoscoError, program: str) -> None:
     """Print an error on stderr: one line that names the program, or one per problem of an input file."""
     if error.problems:
-        print_problems(error.problems)
+        # The last line says why nothing was done.
+        print_problems(sorted(error.problems, key=lambda problem: problem.severity == "error"))
     else:
         print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -117,6 +118,7 @@ def publish(
     with locked(settings.state_dir, command):
         selected = select()
         states = change(load_states(settings.state_dir), selected)
+        live_folder = os.path.realpath(folder) == os.path.realpath(settings.config_d)
         live, publication = plan(settings, selected, states, folder)
         if inspect is not None:
             inspect(publication, selected)
@@ -125,7 +127,7 @@ def publish(
         if selected.complete:
             # Gone from everywhere: if the name ever comes back, it is a new entry.
             states = {name: record for name, record in states.items() if name in described or name not in removed}
-        if not dry_run and folder.resolve() == settings.config_d.resolve():
+        if live_folder and not dry_run:
             # First the intention, then the files: cut off between the two, the next render finishes.
             save_states(settings.state_dir, states)
         # Before the XML that names them.
@@ -139,7 +141,7 @@ def publish(
         }
         shadowed = _shadowed(folder, publication, live)
         dropped: tuple[str, ...] = ()
-        if not dry_run and folder.resolve() == settings.config_d.resolve():
+        if live_folder and not dry_run:
             dropped = tuple(map(str, drop_unnamed(pilot_dir(settings), _xml_texts(settings))))
         left_out = tuple(sorted(described & removed))
         return Outcome(tuple(rows), publication.carried, left_out, inactive, shadowed, stored, dropped)

@@ -19,7 +19,9 @@ def site_files(settings: Settings) -> tuple[Path, ...]:
     except FileNotFoundError:
         return ()
     except OSError as err:
-        raise UsageError(f"{settings.sites_dir}: cannot be read: {err.strerror}", "set GWMS_BOSCO_SITES") from None
+        raise UsageError(
+            f"{settings.sites_dir}: cannot be read: {err.strerror}", "check its permissions, or set GWMS_BOSCO_SITES"
+        ) from None
 
 
 def _is_site_file(path: Path) -> bool:

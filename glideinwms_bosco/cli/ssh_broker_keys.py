@@ -136,6 +136,11 @@ def _add(args: argparse.Namespace) -> int:
     }
     if args.name in policy.entries:
         raise UsageError(f"{args.name!r} is in the policy already", "choose another name, or remove it first")
+    # Before the operator compares fingerprints for nothing.
+    for name in args.factory:
+        if name not in policy.factories:
+            known = ", ".join(policy.factories) or "none"
+            raise UsageError(f"there is no factory {name!r} in the policy", f"known: {known}")
     found = scan(host, port)
     proposal = propose(Entry(args.name, KeySource(""), args.user, (), ()), host, port, found)
     if not args.accept:

@@ -28,10 +28,10 @@ Row = tuple[str, Optional[AccountStatus], str]
 def print_status(rows: Sequence[Row]) -> None:
     """Print the table, then a line for each thing that is wrong."""
     table = [(label, *(["-"] * (len(_COLUMNS) - 1) if status is None else _cells(status))) for label, status, _ in rows]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *table)]
     if sys.stdout.isatty():
-        _print_rich(table)
+        _print_rich(table, sum(widths) + 2 * len(widths))
     else:
-        widths = [max(map(len, column)) for column in zip(_COLUMNS, *table)]
         for cells in (_COLUMNS, *table):
             print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths)).rstrip())
     for label, status, sentence in rows:
@@ -44,7 +44,7 @@ def print_status(rows: Sequence[Row]) -> None:
         print(output.printable(f"no pilots are shown: {problem}"))
 
 
-def _print_rich(table: Sequence[Sequence[str]]) -> None:
+def _print_rich(table: Sequence[Sequence[str]], width: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -52,7 +52,8 @@ def _print_rich(table: Sequence[Sequence[str]]) -> None:
     shown = Table(*_COLUMNS, box=None, pad_edge=False)
     for row in table:
         shown.add_row(*(Text(cell, style=_style(name, cell)) for name, cell in zip(_COLUMNS, row)))
-    Console(highlight=False).print(shown)
+    # A narrow terminal wraps the line; rich would cut the names of accounts short.
+    Console(highlight=False, width=width).print(shown)
 
 
 def _style(column: str, cell: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Overview:
 def readable_sites(settings: Settings, named: Iterable[Path] = ()) -> tuple[list[SiteDescription], tuple[str, ...]]:
     """The sites of the host and the named ones, as far as their files can be read, and why others cannot."""
     sites, notes = [], []
-    for path in {path.resolve(): path for path in (*site_files(settings), *named)}.values():
+    for path in {os.path.realpath(path): path for path in (*site_files(settings), *named)}.values():
         try:
             sites.append(load_site(path)[0])
         except SiteFileError as err:

@@ -150,7 +150,8 @@ def configuration_files(path: Path) -> tuple[Path, ...]:
                 return configuration_files(main)
             files = _xml_files(path)
             if not files:
-                raise UsageError(f"{path}: holds no *.xml", "name a glideinWMS.xml or a config.d")
+                hint = "`gwms-bosco entry render` writes entries; or name a glideinWMS.xml or another config.d"
+                raise UsageError(f"{path}: holds no *.xml", hint)
             return files
         if not path.exists():
             raise UsageError(f"{path}: there is no such file or folder", "name a glideinWMS.xml or a config.d")

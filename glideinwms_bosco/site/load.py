@@ -82,7 +82,12 @@ def describe_site(path: Path) -> SiteDescription:
         SiteFileError: with all errors that the schema finds.
     """
     source = YamlSource(path, _is_script)
-    problems = schema_problems(source) + _login_problems(source) + _walltime_problems(source)
+    if not source.data:
+        hint = "docs/recipes.md has site files to begin with"
+        raise SiteFileError((Problem(source.file, 1, "", "describes no site", hint),))
+    problems = schema_problems(source)
+    if isinstance(source.data, dict):
+        problems += _login_problems(source) + _walltime_problems(source)
     problems = problems or _htcondor_problems(source) + web_proxy_problems(source)
     if problems:
         raise SiteFileError(tuple(problems))

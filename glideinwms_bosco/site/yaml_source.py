@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from glideinwms_bosco.errors import Problem, SiteFileError
-from glideinwms_bosco.json_file import PathKey, dotted
+from glideinwms_bosco.json_file import PathKey, dotted, unreadable_hint
 
 MAX_FILE_BYTES = 1 << 20
 """Largest site file read, bytes. The largest real configuration is below 0.1 MiB a site."""
@@ -25,8 +25,6 @@ MAX_NODES = 100_000
 """Most values in one file, aliases expanded: stops a `billion laughs` before it grows."""
 MAX_DEPTH = 64
 """Deepest nesting; site files need six levels."""
-
-"""Where a value stands: `("entries", 0, "name")`."""
 
 
 class _Resolver(yaml.SafeLoader):
@@ -77,7 +75,8 @@ class YamlSource:
         except yaml.MarkedYAMLError as err:
             mark = err.problem_mark or err.context_mark
             what = " ".join(part for part in (err.context, err.problem) if part)
-            raise self._fail(mark.line + 1 if mark else 0, f"not valid YAML: {what}") from None
+            hint = "indent with spaces" if "'\\t'" in what else "look at this line and at the one above it"
+            raise self._fail(mark.line + 1 if mark else 0, f"not valid YAML: {what}", hint) from None
         except RecursionError:
             raise self._fail(0, "too deeply nested", "one file, one site") from None
         except (yaml.YAMLError, ValueError) as err:
@@ -106,7 +105,7 @@ class YamlSource:
                     raise self._fail(0, "is not a regular file", "name a YAML file")
                 raw = stream.read(MAX_FILE_BYTES + 1)
         except OSError as err:
-            raise self._fail(0, f"cannot be read: {err.strerror}") from None
+            raise self._fail(0, f"cannot be read: {err.strerror}", unreadable_hint(err)) from None
         if len(raw) > MAX_FILE_BYTES:
             raise self._fail(0, f"larger than {MAX_FILE_BYTES} bytes", "one file describes one site")
         try:

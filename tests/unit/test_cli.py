@@ -206,6 +206,7 @@ ODD_CALLS = {
     "{} remote test test --timeout -5": (USAGE, "--timeout -5 is out of range"),
     "{} remote test test --run-s 99999": (USAGE, "out of range"),
     "{} site hostkeys localhost --port 99999": (USAGE, "no TCP port"),
+    "{} entry show Test_Entry": (USAGE, "`gwms-bosco entry render` writes entries"),
 }
 
 
@@ -353,6 +354,58 @@ def test_wrong_call_names_the_help_that_has_the_right_one(capsys: pytest.Capture
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("gwms-bosco site: error: ")
     assert last.endswith("; see: gwms-bosco site --help")
+
+
+def test_unknown_option_names_the_help_of_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["site", "check", "--jsno"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == ("gwms-bosco site check: error: unrecognized arguments: --jsno; see: gwms-bosco site check --help")
+
+
+def test_import_asks_for_a_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["entry", "import"])
+    assert "required: FILE; see: " in capsys.readouterr().err
+
+
+def test_full_disk_says_which_output_is_lost(host: Path) -> None:
+    add_site(host)
+    done = run("{} site check >/dev/full", PYTHONUNBUFFERED="")
+    assert done.returncode == REFUSED
+    assert done.stderr.splitlines()[-1] == "gwms-bosco: error: standard output: No space left on device"
+
+
+@pytest.mark.parametrize("verb", ["site check", "entry render"])
+def test_link_to_itself_beside_a_site_is_no_internal_error(
+    verb: str, host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Path.resolve() raises RuntimeError for it."""
+    add_site(host)
+    (host / "sites.d" / "loop.yaml").symlink_to("loop.yaml")
+    assert main(["site", "check", "test"]) == OK
+    assert main(["web-proxy", "show", "--planned"]) == OK
+    assert main(verb.split()) == REFUSED
+    said = "".join(capsys.readouterr())
+    assert "Too many levels of symbolic links; its links lead in a circle" in said
+    assert "internal error" not in said
+
+
+def test_render_without_a_site_file_says_so(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["entry", "render"]) == OK
+    assert capsys.readouterr().out == f"nothing to do: no site file (*.yaml) in {host / 'sites.d'}\n"
+
+
+def test_last_line_is_an_error_whatever_other_files_are_warned_of(
+    host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_site(host, "cpus: 8", "cpus: x", "aa")
+    add_site(host, "credential: broker", "credential: key_pair")
+    assert main(["entry", "render"]) == REFUSED
+    lines = capsys.readouterr().err.splitlines()
+    assert [": warning: " in line for line in lines] == [True, False]
+    assert "aa.yaml:14: error: " in lines[-1]
 
 
 def test_shipped_example_lacks_nothing_but_its_host_keys(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,15 @@ def test_key_add_shows_host_keys_and_adds_nothing_before_they_are_accepted(
     assert _policy(folder)["handles"] == {}
 
 
+@pytest.mark.usefixtures("folder")
+def test_unknown_factory_is_refused_before_a_host_is_asked(capsys: Capture) -> None:
+    main(["init"])
+    capsys.readouterr()
+    argv = ["key", "add", "site", "--file", "/x", "--user", "pilot", "--host", "127.0.0.1:1", "--factory", "osg"]
+    assert main(argv) == USAGE
+    assert _error(capsys).endswith("there is no factory 'osg' in the policy; known: none")
+
+
 def test_added_key_stands_in_the_policy(ready: Path, loopback_sshd: LoopbackSshd, capsys: Capture) -> None:
     entry = _policy(ready)["handles"]["site"]
     assert entry["hosts"] == [{"name": "127.0.0.1", "port": loopback_sshd.port, "keys": [loopback_sshd.host_key]}]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from glideinwms_bosco.errors import RemoteError
-from glideinwms_bosco.key_scan import parse
+from glideinwms_bosco.key_scan import KeyScan, no_key, parse
 
 
 def test_takes_the_keys_and_leaves_banner_and_name() -> None:
@@ -20,3 +20,9 @@ def test_takes_the_keys_and_leaves_banner_and_name() -> None:
 def test_refuses_an_unexpected_line(line: str) -> None:
     with pytest.raises(RemoteError, match="unexpected line"):
         parse(line, "h:22")
+
+
+def test_no_key_says_what_ssh_keyscan_said() -> None:
+    trouble = "getaddrinfo h: Name or service not known"
+    assert no_key(KeyScan("h:22", (), trouble)).message == f"h:22 shows no host key ({trouble})"
+    assert no_key(KeyScan("h:22", (), "")).message == "h:22 shows no host key"

@@ -78,6 +78,13 @@ def test_bad_site_leaves_the_last_good_files_and_one_line(host: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"gwms-bosco: entries not updated, the last good files stay: {path}:14: error: ")
     assert "(and 1 more: " in line
+
+
+def test_the_line_is_an_error_where_another_site_has_warnings(host: Path) -> None:
+    write_site(host / "sites.d", "credential: broker", "credential: key_pair")
+    path = write_site(host / "sites.d", "cpus: 8", "cpus: x", "zz")
+    (line,) = run_hook(host).stderr.splitlines()
+    assert line.startswith(f"gwms-bosco: entries not updated, the last good files stay: {path}:14: error: ")
     assert line in (host / "syslog").read_text()
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from glideinwms_bosco.cli import remote_status
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.cli.relay_keys import credential_text
 from glideinwms_bosco.cli.site_bundles import SiteBundles
-from glideinwms_bosco.cli.status_table import age
+from glideinwms_bosco.cli.status_table import age, print_status
 from glideinwms_bosco.errors import BundleError, ScheddError
 from glideinwms_bosco.remote.history import Event, History
 from glideinwms_bosco.remote.pilots import (
@@ -35,6 +36,7 @@ from tests.unit.test_remote_deploy import make_bundle
 __all__ = ["loopback_sshd"]
 
 OK, REMOTE = 0, 3
+Capture = pytest.CaptureFixture[str]
 BUNDLE = make_bundle({"bin/blahpd": (b"#!/bin/sh\n", 0o755)})
 
 
@@ -189,6 +191,15 @@ def test_bundle_that_cannot_be_built_leaves_drift_unknown(
     write_site(host / "sites.d")
     assert main(["remote", "status", "test", "--no-connect"]) == OK
     assert "drift is not known: no HTCondor there" in capsys.readouterr().out
+
+
+def test_narrow_terminal_cuts_no_name_short(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_status([("a-long-name-of-a-site:an-account", None, "no answer")])
+    out = capsys.readouterr().out
+    assert "a-long-name-of-a-site:an-account  -" in out
+    assert "CREDENTIAL" in out
 
 
 def test_status_is_no_event_of_the_history(host: Path) -> None:

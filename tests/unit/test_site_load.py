@@ -195,15 +195,17 @@ def test_entry_name_is_unique_over_files(tmp_path: Path) -> None:
 
 
 BROKEN_YAML = {
-    "syntax": ("site: a\ntrust_domain: [", 2, "not valid YAML"),
-    "tab": ("site:\n\tx: 1", 2, "not valid YAML"),
+    "syntax": ("site: a\ntrust_domain: [", 2, "; look at this line and at the one above it"),
+    "tab": ("site:\n\tx: 1", 2, "; indent with spaces"),
     "key twice": ("site: a\nsite: b", 2, "stands twice (first on line 1)"),
     "python object": ("site: !!python/object/apply:os.system [id]", 1, "tag"),
     "python scalar": ("site: !!python/name:os.system ''", 1, "tag"),
     "second document": ("site: a\n---\nsite: b", 2, "not valid YAML"),
     "deep nesting": ("site: " + "[" * 2000, 0, "too deeply nested"),
     "list": ("- a", 1, "must be a block of fields"),
-    "empty": ("", 1, "missing"),
+    "text": ("a", 1, "must be a block of fields"),
+    "empty": ("", 1, "describes no site; docs/recipes.md"),
+    "comments alone": ("# to do\n", 1, "describes no site; docs/recipes.md"),
 }
 
 
@@ -212,7 +214,7 @@ def test_broken_yaml_is_one_clear_line(case: str, tmp_path: Path) -> None:
     text, line, words = BROKEN_YAML[case]
     path = tmp_path / "broken.yaml"
     path.write_text(text, encoding="utf-8")
-    problem = problems_of(path)[0]
+    (problem,) = problems_of(path)
     assert problem.line == line
     assert words in str(problem)
     assert "\n" not in str(problem)
@@ -254,7 +256,8 @@ def test_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    assert "cannot be read: No such file" in str(problems_of(tmp_path / "none.yaml")[0])
+    problem = problems_of(tmp_path / "none.yaml")[0]
+    assert str(problem).endswith("cannot be read: No such file or directory; check the path")
 
 
 def test_objects_refuse_what_a_shell_would_interpret() -> None:
