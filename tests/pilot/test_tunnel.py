@@ -170,10 +170,7 @@ def test_ssh_dies_with_its_supervisor(world: World, way: str) -> None:
 def test_the_next_start_ends_an_ssh_that_nobody_was_left_to_end(world: World) -> None:
     wrapper = started_without_setpriv(world)
     ssh, port = wrapper.ssh, wrapper.port
-    others = [pid for pid in world.worker.processes() if pid != ssh]
-    # At once, as far as they can tell.
-    world.worker.kill("STOP", *others)
-    world.worker.kill("KILL", *others)
+    world.worker.kill_others(ssh)
     assert list(world.worker.processes()) == [ssh]
     following = world.wrapper(world.conf())
     assert following.fetch() == PAGE
