@@ -12,8 +12,9 @@ PYTHON312 ?= $(shell for python in python3.12 "$$(pyenv root 2>/dev/null)"/versi
 # Installs what Debian packages tests need and the machine lacks.
 BOOTSTRAP ?= tests/bootstrap.sh
 LABS ?= 3
-# Processes that share unit, shell and pilot tests, which wait half of the time.
+# Processes that share unit tests, which wait half of the time; pilot scripts have time limits of their own.
 WORKERS ?= 4
+PILOTS ?= 2
 IN_PARALLEL = --numprocesses $(WORKERS)
 BIN := $(VENV)/bin
 # Tests and demo leave no compiled files in the checkout, which the lab mounts read-only.
@@ -66,8 +67,8 @@ lint: $(VENV)/.done
 
 # Pilot scripts: the libraries function by function, then whole scripts on nodes that lack things (as root).
 shell: $(VENV)/.done
-	bats --jobs $(WORKERS) tests/shell
-	$(BIN)/pytest tests/pilot $(IN_PARALLEL) $(PYTEST_ARGS)
+	bats --jobs $(PILOTS) tests/shell
+	$(BIN)/pytest tests/pilot --numprocesses $(PILOTS) $(PYTEST_ARGS)
 
 # As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
 GWMS_TEST_CONDOR_ROOT ?= $(if $(AS_ROOT),$$($(PYTHON) -m tests.lab rootfs))
