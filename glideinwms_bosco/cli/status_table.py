@@ -52,8 +52,9 @@ def _print_rich(table: Sequence[Sequence[str]], width: int) -> None:
     shown = Table(*_COLUMNS, box=None, pad_edge=False)
     for row in table:
         shown.add_row(*(Text(cell, style=_style(name, cell)) for name, cell in zip(_COLUMNS, row)))
-    # A narrow terminal wraps the line; rich would cut the names of accounts short.
-    Console(highlight=False, width=width).print(shown)
+    # A narrow terminal wraps the line; rich would cut the names of accounts short. Without a height, EL9's rich takes
+    # a terminal without TERM for 80 columns.
+    Console(highlight=False, width=width, height=len(table) + 1).print(shown)
 
 
 def _style(column: str, cell: str) -> str:

@@ -193,8 +193,10 @@ def test_bundle_that_cannot_be_built_leaves_drift_unknown(
     assert "drift is not known: no HTCondor there" in capsys.readouterr().out
 
 
-def test_narrow_terminal_cuts_no_name_short(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_narrow_terminal_cuts_no_name_short(monkeypatch: pytest.MonkeyPatch, capsys: Capture, term: str) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", "40")
     print_status([("a-long-name-of-a-site:an-account", None, "no answer")])
     out = capsys.readouterr().out
