@@ -222,7 +222,8 @@ closed_pilot() {
 until_true() { local i; for i in {1..300}; do ! "$@" || return 0; sleep 0.05; done; echo "not: $*"; exit 1; }
 supervisor() { read -r pid _ <"$GWMS_BOSCO_EGRESS_DIR/users/$PPID."*; }
 another() { supervisor && [[ $pid != "$first" ]]; }
-is_up() { another && grep -q '^UP' "$GWMS_BOSCO_EGRESS_DIR/state"; }
+# The state is still that of the first for a moment.
+is_up() { another && [[ $(grep -c ' UP ' "$GWMS_BOSCO_EGRESS_DIR/log") == 2 ]]; }
 supervisor
 first=$pid ports=$(cat "$GWMS_BOSCO_EGRESS_DIR/ports")
 # The site has another file by now.
