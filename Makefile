@@ -17,6 +17,8 @@ WORKERS ?= 4
 PILOTS ?= 2
 IN_PARALLEL = --numprocesses $(WORKERS)
 BIN := $(VENV)/bin
+# Where real programs share the machine: what has failed runs once more, alone, and is named when it passes.
+AGAIN = $(BIN)/python -m tests.again $$?
 # Tests and demo leave no compiled files in the checkout, which the lab mounts read-only.
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -68,7 +70,7 @@ lint: $(VENV)/.done
 # Pilot scripts: the libraries function by function, then whole scripts on nodes that lack things (as root).
 shell: $(VENV)/.done
 	bats --jobs $(PILOTS) tests/shell
-	$(BIN)/pytest tests/pilot --numprocesses $(PILOTS) $(PYTEST_ARGS)
+	$(BIN)/pytest tests/pilot --numprocesses $(PILOTS) $(PYTEST_ARGS) || $(AGAIN) tests/pilot
 
 # As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
 GWMS_TEST_CONDOR_ROOT ?= $(if $(AS_ROOT),$$($(PYTHON) -m tests.lab rootfs))
@@ -89,7 +91,7 @@ el10:
 
 # Tests mostly wait for batch systems: several labs side by side, each with files of tests of its own.
 lab: $(VENV)/.done
-	$(BIN)/pytest tests/lab -m 'not alone' --numprocesses $(LABS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest tests/lab -m 'not alone' --numprocesses $(LABS) --dist loadfile $(PYTEST_ARGS) || $(AGAIN) tests/lab
 	$(BIN)/pytest tests/lab -m alone $(PYTEST_ARGS)
 
 rpm:

@@ -18,20 +18,25 @@ from glideinwms_bosco.site.yaml_source import YamlSource
 
 DEFAULT_FILE = Path("/etc/gwms-bosco/gwms-bosco.yaml")
 FILE_VARIABLE = "GWMS_BOSCO_CONFIG"
-# field -> environment variable, default; what it holds stands in _FOLDER_TEXTS
+# field -> environment variable, default, what it holds
 _FOLDERS = {
-    "sites_dir": ("GWMS_BOSCO_SITES", "/etc/gwms-bosco/sites.d"),
-    "config_d": ("GWMS_BOSCO_CONFIG_D", "/etc/gwms-factory/config.d"),
-    "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco"),
-    "overrides_dir": ("GWMS_BOSCO_OVERRIDES", "/etc/gwms-bosco/overrides"),
-    "scripts_dir": ("GWMS_BOSCO_SCRIPTS", str(default_scripts_dir())),
-}
-_FOLDER_TEXTS = {
-    "sites_dir": "Folder of the site files.",
-    "config_d": "Folder of rendered entries, config.d of glideinWMS.",
-    "state_dir": "Folder of bundles, ssh settings and history.",
-    "overrides_dir": "Folder of files laid over bundles, in it one for each batch system.",
-    "scripts_dir": "Folder of the pilot scripts; those that are installed with the program when left out.",
+    "sites_dir": ("GWMS_BOSCO_SITES", "/etc/gwms-bosco/sites.d", "Folder of the site files."),
+    "config_d": (
+        "GWMS_BOSCO_CONFIG_D",
+        "/etc/gwms-factory/config.d",
+        "Folder of rendered entries, config.d of glideinWMS.",
+    ),
+    "state_dir": ("GWMS_BOSCO_STATE", "/var/lib/gwms-bosco", "Folder of bundles, ssh settings and history."),
+    "overrides_dir": (
+        "GWMS_BOSCO_OVERRIDES",
+        "/etc/gwms-bosco/overrides",
+        "Folder of files laid over bundles, in it one for each batch system.",
+    ),
+    "scripts_dir": (
+        "GWMS_BOSCO_SCRIPTS",
+        str(default_scripts_dir()),
+        "Folder of the pilot scripts; those that are installed with the program when left out.",
+    ),
 }
 
 STATE_FOLDER_MODE = 0o755
@@ -113,10 +118,10 @@ def settings_schema() -> Mapping[str, Any]:
 
 
 def _folder(name: str) -> Mapping[str, Any]:
-    variable, default = _FOLDERS[name]
+    variable, default, holds = _FOLDERS[name]
     # The default of the scripts is where this copy of the program lies.
     example = "/srv/validation_scripts" if name == "scripts_dir" else default
-    text = f"{_FOLDER_TEXTS[name]} An absolute path; {variable} of the environment wins."
+    text = f"{holds} An absolute path; {variable} of the environment wins."
     return {"type": "string", "pattern": "^/", "description": text, "examples": [example]}
 
 
@@ -143,7 +148,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     except SiteError as err:
         raise SettingsError(f"{path}: {err.message}", err.hint) from None
     folders: dict[str, Path] = {}
-    for name, (variable, default) in _FOLDERS.items():
+    for name, (variable, default, _) in _FOLDERS.items():
         folders[name] = Path(environment.get(variable) or data.get(name, default))
         if not folders[name].is_absolute():
             # ssh, the schedd and the factory would each take it from another folder.

@@ -35,7 +35,7 @@ def say(text: str = "") -> None:
 def step(lab: Lab, *args: str) -> str:
     """Show a command, run it on the factory, show its output and return it."""
     say(f"factory$ gwms-bosco {' '.join(args)}")
-    done = gwms_bosco(lab, *args, timeout=180.0, check=False)
+    done = gwms_bosco(lab, *args, check=False)
     for line in (done.stdout + done.stderr).splitlines():
         say(f"    {line if len(line) <= SHOWN_CHARS else line[: SHOWN_CHARS - 3] + '...'}")
     if done.returncode != 0:

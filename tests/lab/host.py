@@ -189,7 +189,7 @@ class Host:
         *,
         user: str = "root",
         text_in: Optional[str] = None,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
         check: bool = True,
         env: Optional[Mapping[str, str]] = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -205,7 +205,7 @@ class Host:
             raise CommandError(self.name, done)
         return done
 
-    def sh(self, script: str, *args: str, user: str = "root", timeout: float = 60.0) -> str:
+    def sh(self, script: str, *args: str, user: str = "root", timeout: float = 180.0) -> str:
         """Run a fixed shell script with `args` as $1, $2, ... and return its standard output."""
         return self.run(["sh", "-euc", script, "sh", *args], user=user, timeout=timeout).stdout
 

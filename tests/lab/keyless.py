@@ -180,7 +180,7 @@ class Broker:
 
     def run(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`gwms-ssh-broker ...` as the broker's administrator."""
-        return self.lab.run(self.host, ["gwms-ssh-broker", *args], user=BROKER_USER, check=check, timeout=60.0)
+        return self.lab.run(self.host, ["gwms-ssh-broker", *args], user=BROKER_USER, check=check)
 
     def make_key(self, name: str, kind: str = "ed25519", bits: Optional[int] = None) -> str:
         """Make an encrypted key in the broker's folder, as the guide says; return its public line."""

@@ -237,7 +237,7 @@ class Lab:
         *,
         user: str = "root",
         input: Optional[str] = None,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
         check: bool = True,
         env: Optional[Mapping[str, str]] = None,
     ) -> subprocess.CompletedProcess[str]:

@@ -46,6 +46,6 @@ def key_of(account: str) -> str:
     return f"/home/{USER}/.ssh/{account}"
 
 
-def gwms_bosco(lab: Lab, *args: str, timeout: float = 120.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+def gwms_bosco(lab: Lab, *args: str, timeout: float = 360.0, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run gwms-bosco on the factory as the schedd's user."""
     return lab.run("factory", ["gwms-bosco", *args], user=USER, timeout=timeout, check=check)

@@ -53,7 +53,7 @@ class OtherDebian:
     root: str
 
     def run(
-        self, argv: Sequence[str], user: str, env: Mapping[str, str], timeout: float = 60.0
+        self, argv: Sequence[str], user: str, env: Mapping[str, str], timeout: float = 180.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of it; a failure is the caller's to judge."""
         account = self.lab.host(self.host).account(user)

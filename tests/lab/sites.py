@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -72,6 +72,16 @@ def run_test(lab: Lab, account: str, *options: str, key: str = "pilot", timeout_
     """
     key_option = key_of(key) if key in KEYS else key
     argv = ["remote", "test", account, "--key", key_option, "--json", "--timeout", str(timeout_s), *options]
-    done = gwms_bosco(lab, *argv, check=False, timeout=timeout_s + 60.0)
+    done = gwms_bosco(lab, *argv, check=False, timeout=timeout_s + 180.0)
     result: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"passed": False, "stderr": done.stderr}
     return {**result, "status": done.returncode}
+
+
+def wake_sleepers(lab: Lab, nodes: Iterable[str], user: str = "pilot") -> int:
+    """End what sleeps on these nodes for `remote test --run-s`, whose job then goes on as if its time had come.
+
+    Returns:
+        How many slept.
+    """
+    argv = ["pkill", "-c", "-x", "-u", user, "sleep"]
+    return sum(int(lab.run(node, argv, check=False).stdout) for node in nodes)

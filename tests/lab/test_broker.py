@@ -102,9 +102,7 @@ def test_nothing_reaches_a_frontend_from_outside(world: World) -> None:
 
 
 def test_closed_maintenance_installs_nothing_and_says_who_opens_it(world: World) -> None:
-    refused = gwms_bosco(
-        world.lab, "remote", "deploy", world.site.name, "--key", "broker:icecube", check=False, timeout=60.0
-    )
+    refused = gwms_bosco(world.lab, "remote", "deploy", world.site.name, "--key", "broker:icecube", check=False)
     assert refused.returncode == 3
     assert "DENY 20" in refused.stderr
     assert "icecube frontend" in refused.stderr
@@ -187,7 +185,7 @@ def test_no_byte_of_the_private_key_is_at_the_factory(deployed: World) -> None:
         while job.poll() is None:
             found += places_with(lab, "factory", patterns)
     finally:
-        out, _ = job.communicate(timeout=120)
+        out, _ = job.communicate(timeout=360)
     assert job.returncode == 0, out
     assert found == []
 

@@ -26,8 +26,8 @@ NODE = WORKERS[0]
 MAX_DOWN_S = 30
 """The shortest that a site file may say."""
 CHECK_S = 3
-LIFE_S, BUSY_IDLE_S = 600, 400
-WAITS_S = 90
+LIFE_S, BUSY_IDLE_S = 1200, 900
+WAITS_S = 150
 """The idle pilot's: from its start until after it has drained."""
 AT_WORK_DEADLINE_S = 30.0
 DRAIN_DEADLINE_S = MAX_DOWN_S + 20.0

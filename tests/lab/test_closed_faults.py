@@ -26,7 +26,7 @@ from tests.lab.payloads import Payload
 from tests.lab.settings import CLUSTER, HOSTS, LOGIN_NODES, WORKERS
 from tests.lab.waiting import await_true
 
-LIFE_S, IDLE_S = 600, 400
+LIFE_S, IDLE_S = 1800, 1500
 CPUS = 8
 FIRST, SECOND = LOGIN_NODES
 NODE, OTHER = WORKERS

@@ -28,7 +28,7 @@ from tests.lab.lab import Lab
 from tests.lab.operator import gwms_bosco, key_of
 from tests.lab.payloads import Payload
 from tests.lab.pilot_site import GREETING
-from tests.lab.pilots import ACCOUNT, GLIDEIN, Pilot, PilotEntry
+from tests.lab.pilots import ACCOUNT, GLIDEIN, LIFE_S, Pilot, PilotEntry
 from tests.lab.slurm import CONTROLLER_PORT
 from tests.lab.waiting import await_true
 
@@ -38,7 +38,7 @@ LOGIN, LOGIN2, LOGIN_OUTSIDE, FACTORY, WORKER, WORKER2 = (
     *("10.77.1.1", "10.77.1.2", "10.77.0.20"),
     *("10.77.0.10", "10.77.1.11", "10.77.1.12"),
 )
-IDLE_S = 4
+IDLE_S = 15
 KEY = key_of(ACCOUNT)
 ENDED_DEADLINE_S = 60.0
 ATTEMPTS_AT_ONCE = 12
@@ -181,7 +181,7 @@ def test_script_pasted_into_an_allocation_starts_the_same_pilot(
 def hand_script(closed: ClosedSite, entry: PilotEntry, name: str) -> str:
     """What the operator pastes."""
     archive = closed.home.publish(entry.archive.rpartition("/")[2])
-    arguments = [archive, "@TOKEN@", HTCONDOR, name, "150", str(IDLE_S), "@FOLDER@"]
+    arguments = [archive, "@TOKEN@", HTCONDOR, name, str(LIFE_S), str(IDLE_S), "@FOLDER@"]
     argv = ["pilot", "script", entry.name, "--startup", GLIDEIN, "--arguments", *arguments]
     return gwms_bosco(closed.lab, *argv).stdout
 

@@ -112,7 +112,7 @@ class Range:
     def job_runs(self) -> None:
         """A job is accepted through the version that `glite` points to."""
         argv = ["python3", "-c", _SUBMIT, key_of("pilot"), f"{_TOP}/glite/bin/blahpd", _HOME]
-        said = self.lab.run("factory", argv, user=USER, timeout=40).stdout
+        said = self.lab.run("factory", argv, user=USER).stdout
         assert re.search(r"^1 0 No\\ error slurm/\d+/\d+", said), f"{self.cuts[-1:]}: blahpd says {said!r}"
 
     def idle(self) -> None:

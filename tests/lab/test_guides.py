@@ -116,7 +116,7 @@ def run_pilot(lab: Lab, key: str) -> None:
     """A pilot of the entry as it is rendered runs a payload that finds what the site file says."""
     await_no_gahp(lab)
     entry = bring_entry(lab, RENDERED, ENTRY)
-    pilot = submit_pilot(lab, entry, "guides", local_words(entry, "guides", idle_s=4), key)
+    pilot = submit_pilot(lab, entry, "guides", local_words(entry, "guides", idle_s=15), key)
     payload = payloads.submit(lab, pilot, 'cat "$SITECONFIG_PATH/JobConfig/site-local-config.xml"')
     pilot.await_joined()
     assert (pilot.ad("Machine") or {})["Machine"] in WORKERS

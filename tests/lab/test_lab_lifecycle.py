@@ -125,7 +125,7 @@ def test_down_leaves_nothing_even_with_commands_running(lab: Lab) -> None:
     running = lab.popen("worker1", ["sleep", "600"])
     assert len(traces(lab)) > len(BASE_HOSTS)
     lab.down()
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
     assert running.returncode != 0
     assert traces(lab) == []
     lab.down()
@@ -146,7 +146,7 @@ def test_down_and_up_work_after_a_killed_up(lab: Lab, step: str) -> None:
             if line.rstrip().endswith(step):
                 killed.kill()
         killed.stdout.close()
-        assert killed.wait(timeout=10) == -signal.SIGKILL
+        assert killed.wait(timeout=60) == -signal.SIGKILL
         assert traces(lab) != []
         recover()
         assert (traces(lab) == []) == (not lab.is_up())

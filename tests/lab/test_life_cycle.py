@@ -17,14 +17,15 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.operator import USER, gwms_bosco, key_of
 from tests.lab.other_htcondor import OTHER_ROOT, bring_other_htcondor
-from tests.lab.sites import LabSite
+from tests.lab.settings import WORKERS
+from tests.lab.sites import LabSite, wake_sleepers
 from tests.lab.test_batch_systems import GRID_ENGINE
 from tests.lab.waiting import await_no_gahp, await_true
 
 PILOTS = 20
-RUN_S = 45
-"""Long enough for all that is done under the pilots."""
-SHORT_RUN_S = 20
+RUN_S = 300
+"""Longer than what is done under the pilots, which is not waited for: they are woken."""
+TEST_TIMEOUT_S = 600
 # ssh's key exchange, our programs and their answers; the bundle has 4 MB.
 QUIET_BYTES = 120_000
 
@@ -42,19 +43,21 @@ def running(lab: Lab) -> int:
 
 
 @contextmanager
-def pilots(lab: Lab, site: LabSite, count: int, run_s: int = SHORT_RUN_S) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Jobs of a site, all running; the function waits for their end and gives the result."""
-    argv = ["gwms-bosco", "remote", "test", site.name, "--key", key_of("pilot"), "--json", "--timeout", "240"]
-    process = lab.popen("factory", [*argv, "--jobs", str(count), "--run-s", str(run_s)], user=USER)
+def pilots(lab: Lab, site: LabSite, count: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Jobs of a site, all running; the function has them end and gives the result."""
+    argv = ["gwms-bosco", "remote", "test", site.name, "--key", key_of("pilot"), "--json"]
+    argv += ["--timeout", str(TEST_TIMEOUT_S), "--jobs", str(count), "--run-s", str(RUN_S)]
+    process = lab.popen("factory", argv, user=USER)
 
     def result() -> dict[str, Any]:
-        out, err = process.communicate(timeout=300)
+        assert wake_sleepers(lab, WORKERS if site.system == "slurm" else [site.host]) >= count, "all were asleep"
+        out, err = process.communicate(timeout=TEST_TIMEOUT_S)
         assert out, err
         found: dict[str, Any] = json.loads(out)
         return found
 
     try:
-        await_true(lambda: running(lab) == count, f"{count} pilots running", 90)
+        await_true(lambda: running(lab) == count, f"{count} pilots running", 90.0)
         yield result
     finally:
         process.kill()
@@ -73,7 +76,7 @@ def upgrade_and_roll_back(lab: Lab, site: LabSite, count: int) -> None:
     site.add(lab)
     old = site.deploy(lab)["digest"]
     other = LabSite(**{**site.__dict__, "install": {"htcondor": {"root": OTHER_ROOT}}})
-    with pilots(lab, site, count, RUN_S) as result:
+    with pilots(lab, site, count) as result:
         other.add(lab)
         report = other.deploy(lab)
         new = report["digest"]

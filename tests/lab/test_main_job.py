@@ -12,13 +12,16 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of, pin
-from tests.lab.sites import LabSite, run_test
+from tests.lab.settings import WORKERS
+from tests.lab.sites import LabSite, run_test, wake_sleepers
 from tests.lab.waiting import await_no_gahp, await_true
 
 DEMO = Path(__file__).parents[2] / "factory_configs" / "sites" / "demo.yaml"
 ACCOUNTS = ("pilot", "pilot2")
 # More processes than a worker has CPUs, so that jobs wait in Slurm as they do on a real site.
 MANY_JOBS = 100
+LONG_S = 250
+"""Longer than any test here."""
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,7 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) 
 
 def test_nothing_of_a_test_stays_in_the_schedd(demo: Lab) -> None:
     """Also after a test that gave up: its jobs are removed, on both sides."""
-    run_test(demo, "demo:pilot", "--run-s", "250", timeout_s=20)
+    run_test(demo, "demo:pilot", "--run-s", str(LONG_S), timeout_s=20)
     await_true(
         lambda: demo.run("factory", ["condor_q", "-af", "ClusterId"], user="factory").stdout == "", "empty queue"
     )
@@ -177,7 +180,7 @@ def test_new_bundle_behind_a_running_gahp_is_not_called_tested(demo: Lab) -> Non
     old = site.deploy(demo)["digest"]
     with demo.popen(
         "factory",
-        ["gwms-bosco", "remote", "test", "busy", "--key", key_of("pilot"), "--run-s", "60"],
+        ["gwms-bosco", "remote", "test", "busy", "--key", key_of("pilot"), "--run-s", str(LONG_S)],
         user="factory",
         stdout=subprocess.PIPE,
     ) as running:
@@ -186,7 +189,8 @@ def test_new_bundle_behind_a_running_gahp_is_not_called_tested(demo: Lab) -> Non
         newer.add(demo)
         new = newer.deploy(demo)["digest"]
         result = newer.test(demo)
-        output, _ = running.communicate(timeout=120)
+        assert wake_sleepers(demo, WORKERS), "it runs through all of this"
+        output, _ = running.communicate(timeout=360)
     assert result["passed"]
     assert result["jobs"][0]["version"] == old
     assert f"bundle {new[:12]}, deployed since, is untested" in result["untested"]
@@ -197,12 +201,12 @@ def test_new_bundle_behind_a_running_gahp_is_not_called_tested(demo: Lab) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ended_test_removes_its_jobs(demo: Lab, number: signal.Signals) -> None:
     """Also when the operator's own ssh session drops."""
-    argv = ["gwms-bosco", "remote", "test", "demo:pilot", "--key", key_of("pilot"), "--run-s", "250"]
+    argv = ["gwms-bosco", "remote", "test", "demo:pilot", "--key", key_of("pilot"), "--run-s", str(LONG_S)]
     with demo.popen("factory", argv, user="factory", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as test:
         assert test.stdout is not None
         assert "submitted as job" in test.stdout.readline()
         demo.run("factory", ["pkill", f"-{number.name[3:]}", "-f", "cli.main remote test"], user="factory")
-        _, errors = test.communicate(timeout=60)
+        _, errors = test.communicate(timeout=180)
     assert test.returncode == 128 + number
     assert "jobs are removed from the schedd" in errors
     await_true(

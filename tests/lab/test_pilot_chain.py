@@ -41,7 +41,7 @@ def left_on_workers(lab: Lab) -> str:
 
 
 def test_payload_runs_in_a_pilot_that_the_factory_submitted(lab: Lab, entry: PilotEntry) -> None:
-    pilot = submit_pilot(lab, entry, "chain", [*local_words(entry, "chain", idle_s=4), SCRATCH])
+    pilot = submit_pilot(lab, entry, "chain", [*local_words(entry, "chain", idle_s=15), SCRATCH])
     payload = payloads.submit(lab, pilot, f"cat {HELLO} && cat && exit 42")
     pilot.await_joined()
     ad = pilot.ad("Machine", "HAS_CVMFS", "GWMS_BOSCO_CVMFS") or {}
@@ -59,7 +59,7 @@ def test_payload_runs_in_a_pilot_that_the_factory_submitted(lab: Lab, entry: Pil
 
 def test_removed_pilot_lets_its_payload_end_with_cvmfs_in_place(lab: Lab, entry: PilotEntry) -> None:
     """Slurm sends TERM to everything in the job, also to what holds the mounts."""
-    pilot = submit_pilot(lab, entry, "removed", [*local_words(entry, "removed", idle_s=60), SCRATCH])
+    pilot = submit_pilot(lab, entry, "removed", [*local_words(entry, "removed", idle_s=300), SCRATCH])
     payload = payloads.submit(lab, pilot, TRAPPING.format(pilot.name))
     pilot.await_joined()
     said = f"/shared/pilot/{pilot.name}"

@@ -137,7 +137,7 @@ def test_payloads_get_cvmfs_on_request(lab: Lab, entries: Entries, ending: ExitS
 
 
 def test_idle_pilot_ends_and_leaves_nothing(lab: Lab, entries: Entries, ending: ExitStack) -> None:
-    pilot = begin(ending, start_pilot(lab, MAKER, entries["all"], "idle", idle_s=3))
+    pilot = begin(ending, start_pilot(lab, MAKER, entries["all"], "idle", idle_s=15))
     pilot.await_end()
     await_true(lambda: pilot.left() == [], "nothing of the pilot is left", 10.0)
 

@@ -172,9 +172,9 @@ def test_connection_killed_during_deploy_leaves_the_old_version_working(lab: Lab
     newer.add(lab)
     folder = "/shared/pilot/bosco-cut"
     watch = f"until ls -d {folder}/versions/.staging-* 2>/dev/null; do :; done; pkill -KILL -u pilot sshd-session"
-    with lab.popen("login", ["timeout", "60", "sh", "-c", watch], stdout=subprocess.PIPE) as killer:
+    with lab.popen("login", ["timeout", "180", "sh", "-c", watch], stdout=subprocess.PIPE) as killer:
         done = gwms_bosco(lab, "remote", "deploy", "cut", "--key", key_of("pilot"), check=False)
-        seen, _ = killer.communicate(timeout=70)
+        seen, _ = killer.communicate(timeout=200)
     assert ".staging-" in seen
     assert done.returncode == REMOTE
     assert len(done.stderr.splitlines()) == 1

@@ -54,7 +54,7 @@ def ssh(lab: Lab, site: LabSite, *words: str) -> Any:
     """Log in to the login node from a worker with the site's key."""
     argv = ["ssh", "-F", "none", "-i", f"{HOME}/bosco-{site.name}/egress/id_ed25519", "-o", "IdentitiesOnly=yes"]
     argv += ["-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]
-    return lab.run(WORKER, [*argv, *words, f"{ACCOUNT}@{LOGIN}"], user=ACCOUNT, check=False, timeout=30)
+    return lab.run(WORKER, [*argv, *words, f"{ACCOUNT}@{LOGIN}"], user=ACCOUNT, check=False)
 
 
 def test_key_of_the_site_opens_the_tunnel_and_nothing_else(lab: Lab, site: ClosedSite) -> None:

@@ -102,7 +102,7 @@ def test_second_operator_is_told_who_has_the_account_and_changes_nothing(lab: La
         versions = lab.run("login", ["ls", f"{FOLDER}/versions"], user="pilot").stdout.split()
         assert sorted(versions) == sorted((first, before))
         lab.run("login", ["sh", "-c", f": >{GATE}/pipe"])
-        out, err = winner.communicate(timeout=60)
+        out, err = winner.communicate(timeout=180)
         assert winner.returncode == OK, out + err
     won = report(lab, "verify", ANN, "--all-versions")
     assert won["clean"]
@@ -129,7 +129,7 @@ def test_whatever_meets_leaves_whole_versions(lab: Lab, pair: tuple[str, str]) -
         BOB.deploy(lab)
         commands = [argv(verb, site) for verb, site in zip(pair, (ANN, BOB))]
         running = [lab.popen("factory", ["gwms-bosco", *command], user=USER) for command in commands]
-        ends = [process.communicate(timeout=120) for process in running]
+        ends = [process.communicate(timeout=360) for process in running]
         statuses = [process.returncode for process in running]
         assert OK in statuses or "remove" in pair, ends
         for status, (_, err) in zip(statuses, ends):

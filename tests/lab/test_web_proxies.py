@@ -158,7 +158,7 @@ def test_crowd_of_pilots_stays_within_the_budget(lab: Lab, crowd_entry: PilotEnt
 
 def test_payloads_follow_the_pilot_from_squid_to_squid(lab: Lab, entry: PilotEntry, all_well: WebSite) -> None:
     """A pilot of the pool, whose check runs every two seconds: its payloads find the choice in their SITECONF."""
-    pilot = start_pilot(lab, MAKER, entry, "web", life_s=300, idle_s=300)
+    pilot = start_pilot(lab, MAKER, entry, "web", life_s=900, idle_s=900)
     try:
         pilot.await_joined()
         assert_published(pilot, all_well.local)
@@ -193,7 +193,13 @@ def await_choice(pilot: NodePilot, squid: Squid, state: str) -> None:
         ad = pilot.ad(*names) or {}
         return [ad.get(name) for name in names] == [squid.url, state]
 
-    await_true(changed, f"{names[0]} is {squid.url}", CHANGE_DEADLINE_S)
+    def seen() -> str:
+        more = ("CHECKED", "WHY", "ERRORS", "LATENCY_MS")
+        asked = [f"{request.at_s:.0f} {request.status} {request.took_ms} ms" for request in squid.requests()[-8:]]
+        ad = pilot.ad(*names, *(f"{names[0]}_{end}" for end in more))
+        return "\n".join([f"at {time.time():.0f}: {ad}", *asked])
+
+    await_true(changed, f"{names[0]} is {squid.url}", CHANGE_DEADLINE_S, seen)
 
 
 def assert_payload(lab: Lab, pilot: NodePilot, squid: Squid, backups: list[str]) -> None:

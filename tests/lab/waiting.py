@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from tests.lab.lab import Lab
+from tests.lab.process import wait_for
+from tests.lab.settings import LabError
 
-_POLL_S = 0.3
 
+def await_true(
+    condition: Callable[[], bool], what: str, deadline_s: float = 60.0, log: Callable[[], str] = str
+) -> None:
+    """Wait until a condition holds, as `wait_for` does; what then does not hold fails the test.
 
-def await_true(condition: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
-    """Wait until a condition holds; fails with `what` when it does not within the deadline (s)."""
-    ends = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < ends, f"{what}: not within {deadline_s} s"
-        time.sleep(_POLL_S)
+    Args:
+        what: what is waited for, for the message.
+        deadline_s: of a machine that does nothing else (s).
+        log: what the message ends with.
+    """
+    try:
+        wait_for(what, condition, deadline_s, log)
+    except LabError as error:
+        raise AssertionError(str(error)) from None
 
 
 def await_no_gahp(lab: Lab) -> None:

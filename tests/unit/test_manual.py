@@ -254,7 +254,7 @@ def test_exit_statuses_stand_on_their_page() -> None:
 
 def test_every_variable_that_names_a_folder_is_in_the_manual() -> None:
     bosco_page = manual.markdown_files()["gwms-bosco.md"]
-    folders = {variable for variable, _ in settings._FOLDERS.values()} | {settings.FILE_VARIABLE}
+    folders = {variable for variable, *_ in settings._FOLDERS.values()} | {settings.FILE_VARIABLE}
     assert [variable for variable in folders if f"`{variable}`" not in bosco_page] == []
     broker_page = manual.markdown_files()["gwms-ssh-broker.md"]
     assert [variable for variable, _ in broker_paths._FOLDERS.values() if f"`{variable}`" not in broker_page] == []
