@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.closed_site import ClosedSite, prepare_closed
+from tests.lab.grid_jobs import end_all_jobs
 from tests.lab.keyless import forget_relay
 from tests.lab.lab import Lab
 from tests.lab.operator import SITES, prepare_factory
@@ -76,9 +77,11 @@ def _nothing_of_other_modules(request: pytest.FixtureRequest) -> None:
     """Let the factory know nothing of what another module left behind: which modules share a lab, chance decides.
 
     Sites are checked beside each other, so those of another module, with other keys for the same host, would clash;
-    with a relay.conf there, commands without a key ask the relay.
+    with a relay.conf there, commands without a key ask the relay. Jobs are left by a test that failed, and would make
+    the next ones fail.
     """
     if "lab" in request.fixturenames and request.module.__name__ != "tests.lab.test_lab_lifecycle":
         lab: Lab = request.getfixturevalue("lab")
         lab.run("factory", ["find", SITES, "-name", "*.yaml", "-delete"])
         forget_relay(lab)
+        end_all_jobs(lab)

@@ -110,3 +110,15 @@ def submit(lab: Lab, resource: str, count: int, script: str = "true") -> GridJob
     start = len(lab.run("factory", ["cat", GRIDMANAGER_LOG], check=False).stdout)
     said = lab.run("factory", ["sh", "-c", 'cd "$1" && condor_submit -terse submit', "sh", folder], user=USER).stdout
     return GridJobs(lab, said.partition(".")[0], folder, count, start)
+
+
+def end_all_jobs(lab: Lab) -> None:
+    """Have neither the factory's schedd nor Slurm know of any job, whoever left it."""
+
+    def jobs() -> str:
+        return lab.run("factory", ["condor_q", "-af", "ClusterId"], user=USER).stdout
+
+    if jobs():
+        lab.run("factory", ["condor_rm", "-all"], user=USER)
+        lab.run("login", ["scancel", "-f", "-u", "pilot"])
+        await_true(lambda: not jobs(), "no job in the schedd")

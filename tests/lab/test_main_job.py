@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.grid_jobs import end_all_jobs
 from tests.lab.lab import Lab
 from tests.lab.operator import add_site, gwms_bosco, host_keys, key_of, pin
 from tests.lab.settings import WORKERS
@@ -117,14 +118,28 @@ def submit_sleepers(lab: Lab, jobs: int) -> str:
     return lab.run("factory", ["condor_submit", "-terse", "sleepers.sub"], user="factory").stdout.split(".")[0]
 
 
-def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) -> None:
-    """Cancelled, killed, out of time, and its record lost with Slurm's memory: no way leads to exit code 0."""
+def kill_script(lab: Lab, job: str) -> bool:
+    """Kill a job's script; False while it has not begun, which is after Slurm calls the job running."""
+    argv = ["pkill", "-KILL", "-f", f"/job0*{job}/slurm_script"]
+    return any(lab.run(worker, argv, check=False).returncode == 0 for worker in WORKERS)
+
+
+@pytest.fixture
+def sleepers(demo: Lab) -> Iterator[str]:
+    """Four jobs that run; their cluster. None is left afterwards, for Slurm or the schedd."""
     cluster = submit_sleepers(demo, 4)
-    await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
+    try:
+        await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
+        yield cluster
+    finally:
+        end_all_jobs(demo)
+
+
+def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab, sleepers: str) -> None:
+    """Cancelled, killed, out of time, and its record lost with Slurm's memory: no way leads to exit code 0."""
     cancelled, killed, late, lost = slurm_jobs(demo)
     demo.run("login", ["scancel", "-f", cancelled])
-    for worker in ("worker1", "worker2"):
-        demo.run(worker, ["pkill", "-KILL", "-f", f"/job0*{killed}/slurm_script"], check=False)
+    await_true(lambda: kill_script(demo, killed), "a job's script killed")
     demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
     await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
     # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
@@ -136,19 +151,18 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab) 
 
     def all_ended() -> bool:
         fields = ["ProcId", "JobStatus", "ExitCode", "ExitBySignal"]
-        text = demo.run("factory", ["condor_history", cluster, "-af", *fields], user="factory").stdout
+        text = demo.run("factory", ["condor_history", sleepers, "-af", *fields], user="factory").stdout
         rows[:] = [line.split() for line in text.splitlines()]
         return len(rows) == 4
 
-    try:
-        await_true(all_ended, "four jobs ended for HTCondor", 300.0)
-    except AssertionError:
-        # Seen once, and why could not be told afterwards.
-        print(f"{rows=} {cancelled=} {killed=} {late=} {lost=}")
-        print(demo.run("factory", ["condor_q", "-l"], user="factory", check=False).stdout)
-        print(demo.run("login", ["sh", "-c", "squeue; scontrol show job"], check=False).stdout)
-        print(demo.run("factory", ["sh", "-c", "tail -n 300 /home/factory/condor/log/GridmanagerLog*"]).stdout)
-        raise
+    def seen() -> str:
+        queue = demo.run("factory", ["condor_q", "-af", "ProcId", "JobStatus", "GridJobId"], user="factory").stdout
+        log = demo.run("factory", ["sh", "-c", "tail -n 300 /home/factory/condor/log/GridmanagerLog*"]).stdout
+        # All of it: what is shown of a log is its end.
+        print(f"{rows=} {cancelled=} {killed=} {late=} {lost=}", queue, log, sep="\n")
+        return queue + demo.run("login", ["squeue"]).stdout
+
+    await_true(all_ended, "four jobs ended for HTCondor", 300.0, seen)
     assert {row[1] for row in rows} == {"4"}
     assert "0" not in {row[2] for row in rows}, rows
     await_true(lambda: demo.run("login", ["sinfo", "-h", "-o", "%T"]).stdout.strip() == "idle", "Slurm idle again")
