@@ -29,6 +29,8 @@ CACHE_MB = 100
 READY_DEADLINE_S = 20.0
 _CONF, _LOG, _CACHE = "/etc/gwms-egress", "/var/log/gwms-egress", "/var/cache/gwms-egress/squid"
 _ACCOUNT = "gwms-egress"
+_SOCKS_ACCOUNT = "gwms-socks"
+"""By which the firewall tells microsocks from squid, on the same address."""
 _HOST_KEY = f"{_CONF}/ssh_host_ed25519_key"
 _SOCKS = ["microsocks", "-i", ADDRESS, "-p", "443"]
 
@@ -46,8 +48,9 @@ class Egress:
 
     @property
     def daemon(self) -> Daemon:
-        argv = _SOCKS if self.kind == "socks5" else self._unit("ExecStart").split()
-        return Daemon(self.lab, HOST, self._unit("User"), f"egress-{self.kind}", argv)
+        if self.kind == "socks5":
+            return Daemon(self.lab, HOST, _SOCKS_ACCOUNT, "egress-socks5", _SOCKS)
+        return Daemon(self.lab, HOST, self._unit("User"), f"egress-{self.kind}", self._unit("ExecStart").split())
 
     def start(self) -> None:
         """Start it and wait until it listens; its configuration is there."""
@@ -75,7 +78,7 @@ class Egress:
 def prepare_egress(lab: Lab) -> list[str]:
     """Do what a site file must know of: accounts, folders, the host key of kind ssh, which is returned."""
     host = lab.host(HOST)
-    for account in (_ACCOUNT, SSH_USER):
+    for account in (_ACCOUNT, _SOCKS_ACCOUNT, SSH_USER):
         how = ["--system", "--user-group", "--home-dir", "/", "--shell", "/usr/sbin/nologin", "--password", "*"]
         host.run(["useradd", *how, account])
     host.make_dirs(_CONF)
@@ -105,4 +108,4 @@ def configure_egress(lab: Lab, site: str, kind: str, public_key: Optional[str] =
     if kind == "socks5":
         text = lab.read_file(HOST, f"{_CONF}/{UNITS[kind]}.service.d/addresses.conf")
         allowed = next(line for line in text.splitlines() if line.startswith("IPAddressAllow="))
-        firewall.limit_socks(lab.host(HOST), *PORTS[kind], _ACCOUNT, allowed.partition("=")[2].split(), EXITS)
+        firewall.limit_socks(lab.host(HOST), *PORTS[kind], _SOCKS_ACCOUNT, allowed.partition("=")[2].split(), EXITS)

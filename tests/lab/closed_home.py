@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import global_pool
+from tests.lab.closed_egress import HOST as EGRESS
 from tests.lab.daemon import Daemon
 from tests.lab.lab import Lab
 from tests.lab.operator import USER
@@ -20,6 +21,10 @@ from tests.pilot.certificates import Authority
 
 HOST = "outside"
 ADDRESS = BASE_HOSTS[HOST].links[0].address
+PUBLIC_ADDRESS = "192.0.2.30"
+"""What its names mean: squid opens no name that leads to a private network."""
+POOL, WEB_SERVER = "pool.example.org", "web.example.org"
+"""Names that outside only the egress proxy knows."""
 POOL_PORT, STRATUM1_PORT, FRONTIER_PORT, WEB_PORT, STORE_PORT, SQUID_PORT = 9618, 8000, 8001, 8080, 8443, 3128
 FORWARDS = {
     "pool": POOL_PORT,
@@ -31,9 +36,8 @@ FORWARDS = {
 }
 """name -> port on ADDRESS of everything that pilots and payloads reach."""
 STRATUM1 = f"http://{ADDRESS}:{STRATUM1_PORT}"
-WEB = f"http://{ADDRESS}:{WEB_PORT}"
-HTCONDOR = f"{WEB}/condor.tar.gz"
-"""What pilots download."""
+HTCONDOR = "condor.tar.gz"
+"""On the web server: what pilots download."""
 STORE = f"https://{ADDRESS}:{STORE_PORT}"
 STORE_FOLDER = "/srv/store"
 PAYLOAD_NAME = "payload"
@@ -63,10 +67,9 @@ class Home:
         """A file that a payload has brought to the store."""
         return self.lab.run(HOST, ["cat", f"{STORE_FOLDER}/{name}"], check=False).stdout
 
-    def publish(self, archive: str) -> str:
-        """Put an entry's archive on the web server, as a factory does; its URL."""
+    def publish(self, archive: str) -> None:
+        """Put an entry's archive on the web server, as a factory does."""
         send_tree(self.lab, ("factory", ARCHIVES), (HOST, _WEB_FOLDER), [archive])
-        return f"{WEB}/{archive}"
 
     def asked_to_go(self, name: str) -> int:
         """How often a waiting payload has asked whether it may go on."""
@@ -77,8 +80,14 @@ class Home:
         self.lab.write_file(HOST, f"{STORE_FOLDER}/go-{name}", "", USER)
 
 
+def web_url(name: str, host: str = WEB_SERVER) -> str:
+    """URL of a file on the web server."""
+    return f"http://{host}:{WEB_PORT}/{name}"
+
+
 def start_home(lab: Lab, maker: str, workers: tuple[str, ...]) -> Home:
     """Start all of it; repositories are those that the stand-ins on host `maker` have, certificates go to `workers`."""
+    _name(lab)
     global_pool.start(lab, way_out=False)
     send_tree(lab, (maker, f"{STANDINS}/repositories"), (HOST, _IMAGES))
     start_server(lab, "stratum1", str(STRATUM1_PORT), REPOSITORY, _IMAGES)
@@ -90,6 +99,14 @@ def start_home(lab: Lab, maker: str, workers: tuple[str, ...]) -> Home:
     squid = Squid(lab, HOST, "home-squid", ADDRESS, SQUID_PORT)
     squid.start()
     return Home(lab, squid, _start_store(lab, workers))
+
+
+def _name(lab: Lab) -> None:
+    """Give it names and an address of the Internet, which the egress proxy knows and reaches."""
+    lab.run(HOST, ["ip", "address", "add", f"{PUBLIC_ADDRESS}/32", "dev", "eth0"])
+    lab.run(EGRESS, ["ip", "route", "add", f"{PUBLIC_ADDRESS}/32", "dev", "eth0"])
+    text = f"{lab.settings.etc_hosts(EGRESS)}{PUBLIC_ADDRESS} {POOL} {WEB_SERVER}\n"
+    lab.write_file(EGRESS, "/etc/hosts", text)
 
 
 def _start_store(lab: Lab, workers: tuple[str, ...]) -> Daemon:

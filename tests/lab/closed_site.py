@@ -21,7 +21,7 @@ from tests.lab.operator import USER, add_site, gwms_bosco, host_keys, key_of, pi
 from tests.lab.payloads import Payload
 from tests.lab.pilot_site import HELLO, RENDERED
 from tests.lab.pilots import ACCOUNT, CONTRACT, SCRIPTS, STANDINS, Pilot, PilotEntry, bring_entry, bring_tree
-from tests.lab.settings import CHECKOUT, CHECKOUT_IN_HOST, CLUSTER, HOSTS, LOGIN_NODES, WORKERS, etc_hosts
+from tests.lab.settings import CHECKOUT, CHECKOUT_IN_HOST, CLUSTER, HOSTS, LOGIN_NODES, WORKERS
 from tests.lab.waiting import await_true
 from tests.lab.web_site import QUERY
 
@@ -31,6 +31,8 @@ ALIAS = "hpc-login"
 STARTED_DEADLINE_S = 40.0
 LEFT_DEADLINE_S = 30.0
 KINDS = tuple(PORTS)
+NAMELESS = "socks5"
+"""The kind whose sites resolve no names: the firewall before what stands for Dante knows addresses."""
 IMAGE = f"{STANDINS}/site.sif"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libproxychains.so.4"
 CACHE = "/scratch/cvmfs"
@@ -59,6 +61,18 @@ done
 """
 X509 = f"x509userproxy = {closed_home.CREDENTIAL}"
 _MAKER = WORKERS[0]
+_LOGIN_LEFT = """\
+for pid in $(pgrep -u "$1"); do
+    at=$pid
+    until [ "${at:-1}" -le 1 ]; do
+        case $(cat "/proc/$at/comm") in sshd*) continue 2 ;; esac
+        at=$(ps -o ppid= -p "$at" | tr -d ' ')
+    done
+    ps -o pid=,args= -p "$pid"
+done 2>/dev/null
+ss -Htn state established 'sport = :22 and dst 10.77.1.0/24'
+"""
+"""The account's processes but those of the factory's logins, which have connections of their own; tunnels."""
 Change = Callable[[dict[str, Any]], None]
 """Changes the data of a site file."""
 
@@ -71,12 +85,14 @@ class ClosedSite:
         home: the home institute's servers.
         egress_keys: host keys of the egress proxy of kind ssh.
         image_sha256: of the site's container image.
+        listened: (login node, its listening sockets before any pilot).
     """
 
     lab: Lab
     home: Home
     egress_keys: Sequence[str]
     image_sha256: str
+    listened: Sequence[tuple[str, frozenset[str]]]
 
     def egress(self, kind: str) -> Egress:
         """The egress proxy of that kind."""
@@ -102,7 +118,13 @@ class ClosedSite:
         network["egress"] = {"kind": kind, "host": host, "port": port}
         if kind == "ssh":
             network["egress"].update(user=SSH_USER, host_keys=list(self.egress_keys))
-        network["forwards"].append({"name": "squid", "host": closed_home.ADDRESS, "port": closed_home.SQUID_PORT})
+        by_address = [
+            {"name": name, "host": closed_home.ADDRESS, "port": port} for name, port in closed_home.FORWARDS.items()
+        ]
+        if kind == NAMELESS:
+            network.update(dns=False, forwards=by_address)
+        else:
+            network["forwards"] += [forward for forward in by_address if forward["name"] == "squid"]
         network["web_proxy"] = "squid"
         site["install"]["bosco_dir"] = f"bosco-{kind}"
         site["entries"][0]["name"] += f"_{kind}"
@@ -141,8 +163,14 @@ class ClosedSite:
         self.egress(kind).start()
 
     def submit(self, entry: PilotEntry, name: str, life_s: int = 150, idle_s: int = 20) -> FactoryPilot:
-        """Submit a pilot that downloads HTCondor from home, and works in the folder it is started in."""
-        return submit_pilot(self.lab, entry, name, [closed_home.HTCONDOR, name, str(life_s), str(idle_s)])
+        """Submit a pilot that downloads HTCondor from home, and works in the folder it is started in.
+
+        It knows web server and pool by name, if the site resolves names.
+        """
+        named = not entry.name.endswith(NAMELESS)
+        web, pool = (closed_home.WEB_SERVER, closed_home.POOL) if named else (closed_home.ADDRESS,) * 2
+        words = [closed_home.web_url(closed_home.HTCONDOR, web), name, str(life_s), str(idle_s), ".", pool]
+        return submit_pilot(self.lab, entry, name, words)
 
     @contextmanager
     def only_on(self, node: str, count: int) -> Iterator[None]:
@@ -185,15 +213,16 @@ class ClosedSite:
         self.lab.run(login, ["/usr/sbin/sshd", "-E", sshd.LOG])
 
     def left(self) -> list[str]:
-        """What is still there of pilots: processes, mounts and folders on workers, tunnels on login nodes."""
+        """What is still there of pilots: processes, and on workers mounts and folders, on login nodes open sockets."""
         # What stays is of the node: the image that was checked.
         script = (
             "pgrep -a -u pilot; awk '$5 ~ /gwms-bosco-|cvmfs|glide_/' /proc/self/mountinfo; "
             "find /tmp /dev/shm /scratch/* -mindepth 1 -user pilot ! -path '/tmp/gwms-bosco-[0-9]*' | head"
         )
         found = [(worker, self.lab.run(worker, ["sh", "-c", script], check=False).stdout) for worker in WORKERS]
-        argv = ["ss", "-Htn", "state", "established", "sport = :22 and dst 10.77.1.0/24"]
+        argv = ["sh", "-c", _LOGIN_LEFT, "sh", ACCOUNT]
         found += [(login, self.lab.run(login, argv).stdout) for login in LOGIN_NODES]
+        found += [(login, "\n".join(sorted(listening(self.lab, login) - before))) for login, before in self.listened]
         return [f"{host}: {line}" for host, text in found for line in text.splitlines()]
 
     def assert_nothing_left(self) -> None:
@@ -207,13 +236,19 @@ class ClosedSite:
             time.sleep(0.5)
         assert found == [], "\n".join(found)
 
-    def point_alias(self, name: str) -> None:
+    def point_alias(self, name: str, hosts: Sequence[str] = ("factory", *WORKERS)) -> None:
         """Have the alias mean that login node, for the factory and for the workers."""
         links = {link.bridge: link.address for link in HOSTS[name].links}
-        for host in ("factory", *WORKERS):
+        for host in hosts:
             here = {link.bridge for link in HOSTS[host].links}
             address = links[CLUSTER] if CLUSTER in here else next(at for on, at in links.items() if on in here)
-            self.lab.write_file(host, "/etc/hosts", f"{etc_hosts()}{address} {ALIAS}\n")
+            self.lab.write_file(host, "/etc/hosts", f"{self.lab.settings.etc_hosts(host)}{address} {ALIAS}\n")
+
+
+def listening(lab: Lab, login: str) -> frozenset[str]:
+    """Addresses at which something listens on a login node, besides what the factory's logins forward."""
+    lines = lab.run(login, ["ss", "-Hltnp"]).stdout.splitlines()
+    return frozenset(f"listens on {line.split()[3]}" for line in lines if '"sshd-session"' not in line)
 
 
 def ended_well(pilot: FactoryPilot) -> bool:
@@ -240,6 +275,7 @@ def prepare_closed(lab: Lab) -> ClosedSite:
     home = closed_home.start_home(lab, _MAKER, WORKERS)
     prepare_jobs(lab)
     keys = closed_egress.prepare_egress(lab)
-    site = ClosedSite(lab, home, keys, lab.run(_MAKER, ["sha256sum", IMAGE]).stdout.split()[0])
+    listened = [(login, listening(lab, login)) for login in LOGIN_NODES]
+    site = ClosedSite(lab, home, keys, lab.run(_MAKER, ["sha256sum", IMAGE]).stdout.split()[0], listened)
     site.point_alias(LOGIN_NODES[0])
     return site

@@ -87,7 +87,7 @@ class Follower:
         packaged.install(self.lab, step.host, [path for paths in found for path in paths])
 
     def _give_credential(self, step: Step) -> None:
-        """What LoadCredentialEncrypted= gives the service; the block itself is systemd's business."""
+        """What LoadCredentialEncrypted= gives the service; tests/packaging/test_credential.py runs the block itself."""
         name, value = step.credential
         folder = "/run/credentials/gwms-ssh-broker"
         self.lab.run(step.host, ["install", "-d", "-m", "0700", folder])

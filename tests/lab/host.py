@@ -17,7 +17,6 @@ from tests.lab.settings import (
     HOSTS,
     LabError,
     Settings,
-    etc_hosts,
 )
 
 INIT = Path(__file__).with_name("host_init.sh")
@@ -101,7 +100,7 @@ class Host:
                 start_new_session=True,
             )
         wait_for(f"host {self.name}", self._started, START_DEADLINE_S, self.log_file.read_text)
-        self.write_file("/etc/hosts", etc_hosts())
+        self.write_file("/etc/hosts", self.settings.etc_hosts(self.name))
 
     @property
     def id(self) -> str:

@@ -236,16 +236,6 @@ ALIASES = {
 KEYS = ("pilot", "pilot2")
 
 
-def etc_hosts() -> str:
-    """Return /etc/hosts, the same on every host: no name service is needed."""
-    lines = ["127.0.0.1 localhost"]
-    for name, spec in HOSTS.items():
-        for link in spec.links:
-            names = ALIASES.get(link.address, (name,))
-            lines.append(" ".join((link.address, *names)))
-    return "\n".join(lines) + "\n"
-
-
 @dataclass(frozen=True)
 class Settings:
     """Names and places of one lab.
@@ -296,6 +286,16 @@ class Settings:
 
     def netns(self, host: str) -> str:
         return f"{self.name}-{host}"
+
+    def etc_hosts(self, host: str) -> str:
+        """Return a host's /etc/hosts, all that resolves names: workers of a closed site know their cluster only."""
+        inside = self.profile == CLOSED_PROFILE and host in WORKERS
+        lines = ["127.0.0.1 localhost"]
+        for name, spec in HOSTS.items():
+            for link in spec.links:
+                if link.bridge == CLUSTER or not inside:
+                    lines.append(" ".join((link.address, *ALIASES.get(link.address, (name,)))))
+        return "\n".join(lines) + "\n"
 
     def recipe(self, host: str) -> Recipe:
         return HOSTS[host].recipe or PROFILES[self.profile]

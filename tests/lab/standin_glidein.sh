@@ -4,10 +4,10 @@
 # an entry's files to its folder, runs its scripts in order, composes the job wrapper and starts a real HTCondor that
 # joins the pool. What it leaves out: the download with its signatures, the frontend's files, naps after a failure.
 # It passes the signal on that it gets; the real one sends QUIT to condor_master whatever it got.
-#   standin_glidein.sh ARCHIVE TOKEN HTCONDOR NAME LIFE_S IDLE_S [FOLDER]
-# ARCHIVE is made by standin_factory.py, a file or a URL; HTCONDOR a folder, or a URL, unpacked in the pilot's own; FOLDER where the pilot makes its own, else the current one.
+#   standin_glidein.sh ARCHIVE TOKEN HTCONDOR NAME LIFE_S IDLE_S [FOLDER [POOL]]
+# ARCHIVE is made by standin_factory.py, a file or a URL; HTCONDOR a folder, or a URL, unpacked in the pilot's own; FOLDER where the pilot makes its own, else the current one; POOL the collector's host, as a frontend names it.
 
-archive=$1 token=$(readlink -f "$2") htcondor=$3 name=$4 life=$5 idle=$6 start_dir=$PWD
+archive=$1 token=$(readlink -f "$2") htcondor=$3 name=$4 life=$5 idle=$6 pool=${8:-outside} start_dir=$PWD
 die_at=$(($(date +%s) + life))
 [ "${archive#http://}" != "$archive" ] || archive=$(readlink -f "$archive")
 
@@ -165,7 +165,7 @@ SPOOL=\$(LOCAL_DIR)/spool
 LOCK=\$(LOCAL_DIR)/lock
 RUN=\$(LOCAL_DIR)/run
 EXECUTE=\$(LOCAL_DIR)/execute
-CONDOR_HOST=outside
+CONDOR_HOST=$pool
 COLLECTOR_HOST=\$(CONDOR_HOST):9618
 CCB_ADDRESS=\$(COLLECTOR_HOST)
 TRUST_DOMAIN=lab-pool

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.closed_site import KINDS, ClosedSite, ended_well
+from tests.lab.closed_site import ALIAS, KINDS, ClosedSite, ended_well
 from tests.lab.factory_pilots import FactoryPilot
 from tests.lab.payloads import Payload
 from tests.lab.settings import CLUSTER, HOSTS, LOGIN_NODES, WORKERS
@@ -28,6 +28,8 @@ from tests.lab.waiting import await_true
 
 LIFE_S, IDLE_S = 1800, 1500
 CPUS = 8
+ALIAS_KIND = "http-connect"
+"""The kind whose tunnels log in to the alias."""
 FIRST, SECOND = LOGIN_NODES
 NODE, OTHER = WORKERS
 AT_WORK_DEADLINE_S = 60.0
@@ -46,7 +48,7 @@ class Fault:
 
     do: Callable[[ClosedSite, Fault, FactoryPilot], None]
     node: str
-    kind: str = "http-connect"
+    kind: str = ALIAS_KIND
 
     @property
     def name(self) -> str:
@@ -103,7 +105,7 @@ def kill_written(closed: ClosedSite, node: str, pattern: str) -> None:
 
 
 def move_alias(closed: ClosedSite, fault: Fault, _: FactoryPilot) -> None:
-    """The first login node goes away for good."""
+    """The first login node goes away for good. The tunnel knows the alias only."""
     closed.lab.run(fault.node, ["nft", "delete", "table", "inet", "shut"])
     closed.stop_sshd(FIRST)
     closed.point_alias(SECOND)
@@ -142,7 +144,8 @@ class Outcome:
 @pytest.fixture(scope="module")
 def pilots(closed: ClosedSite) -> Pilots:
     """(node, kind) -> a pilot."""
-    entries = closed.bring(*KINDS, change=give_cpus)
+    entries = closed.bring(*KINDS, change=suit)
+    closed.point_alias(SECOND, [OTHER])
     for node, login in ((NODE, SECOND), (OTHER, FIRST)):
         closed.lab.run(node, ["nft", "-f", "-"], input=_SHUT.format(address=cluster_address(login)))
     found: dict[tuple[str, str], FactoryPilot] = {}
@@ -156,8 +159,11 @@ def pilots(closed: ClosedSite) -> Pilots:
     return found
 
 
-def give_cpus(site: dict[str, Any]) -> None:
+def suit(site: dict[str, Any]) -> None:
+    """Give its pilots CPUs, and those of one kind the alias in the place of the login nodes' addresses."""
     site["entries"][0]["cpus"] = CPUS
+    if site["network"]["egress"]["kind"] == ALIAS_KIND:
+        site["network"]["login_hosts"] = [ALIAS]
 
 
 def cluster_address(host: str) -> str:

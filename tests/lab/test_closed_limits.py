@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A crowd at the login node of a closed site: sshd's limits hold, and everybody gets through.
 
-The pilots are batch jobs under the job wrapper, and their program is one condor_advertise: a machine ad of their own
-reaches the Global Pool through tunnel and egress proxy, as a startd's would, without a hundred startds on this machine.
+The pilots' program is one condor_advertise: a machine ad of their own reaches the Global Pool through tunnel and egress
+proxy, as a startd's would, without a hundred startds on this machine. First they are batch jobs under the job wrapper,
+and those of a node share its tunnel; then each has a tunnel of its own, as if it were alone on its node.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
 from tests.lab import global_pool
 from tests.lab.closed_home import ADDRESS, FORWARDS
+from tests.lab.closed_site import LIBRARY
 from tests.lab.lab import Lab
 from tests.lab.pilots import ACCOUNT, HTCONDOR, SCRIPTS, SHARED, provide_htcondor, provide_token, send_tree
 from tests.lab.settings import WORKERS
@@ -43,14 +45,19 @@ TIGHT = USUAL.replace("10:30:60", f"2:50:{FEW}")
 FOLDER = f"{SHARED}/crowd"
 JOIN_DEADLINE_S = 60.0
 END_DEADLINE_S = 60.0
+_JOIN = """\
+#!/bin/bash
+# Join the pool once, by the name of $1.
+printf '%s\\n' 'MyType="Machine"' "Name=\\"$1\\"" "Machine=\\"$(uname -n)\\"" \\
+    "Tunnel=\\"$GWMS_BOSCO_EGRESS_DIR\\"" 'State="Unclaimed"' 'Activity="Idle"' 'MyAddress="<127.0.0.1:9>"' \\
+    >"{folder}/$1.ad"
+LD_LIBRARY_PATH={htcondor}/lib CONDOR_CONFIG={folder}/condor_config \\
+    exec "{folder}/condor_advertise" -tcp UPDATE_STARTD_AD "{folder}/$1.ad"
+"""
 _PILOT = """\
 #!/bin/bash
-# Join the pool once, and stay until told to end.
-printf '%s\\n' 'MyType="Machine"' "Name=\\"crowd-$SLURM_ARRAY_TASK_ID\\"" "Machine=\\"$(uname -n)\\"" \\
-    "Tunnel=\\"$GWMS_BOSCO_EGRESS_DIR\\"" 'State="Unclaimed"' 'Activity="Idle"' 'MyAddress="<127.0.0.1:9>"' \\
-    >"{folder}/$SLURM_ARRAY_TASK_ID.ad"
-LD_LIBRARY_PATH={htcondor}/lib CONDOR_CONFIG={folder}/condor_config \\
-    "{folder}/condor_advertise" -tcp UPDATE_STARTD_AD "{folder}/$SLURM_ARRAY_TASK_ID.ad" || exit 1
+# Stay until told to end.
+{folder}/join "job-$SLURM_ARRAY_TASK_ID" || exit 1
 until [ -e "{folder}/end" ]; do sleep 0.5; done
 """
 _CONFIG = """\
@@ -133,7 +140,9 @@ def left(lab: Lab) -> str:
     return "".join(lab.run(worker, ["sh", "-c", script], check=False).stdout for worker in WORKERS)
 
 
-def prepare_crowd(lab: Lab, site: TunnelSite) -> None:
+@pytest.fixture(scope="module")
+def crowded(lab: Lab, site: TunnelSite) -> TunnelSite:
+    """The site, with the pool and what a crowd runs on the shared folder."""
     global_pool.start(lab, way_out=False)
     provide_htcondor(lab)
     token = provide_token(lab)
@@ -147,23 +156,28 @@ def prepare_crowd(lab: Lab, site: TunnelSite) -> None:
         "port": FORWARDS["pool"], "domain": global_pool.TRUST_DOMAIN,
     }  # fmt: skip
     host.write_file(f"{FOLDER}/condor_config", _CONFIG.format(**words))
-    host.write_file(f"{FOLDER}/pilot", _PILOT.format(**words), mode=0o755)
+    for name, text in (("join", _JOIN), ("pilot", _PILOT)):
+        host.write_file(f"{FOLDER}/{name}", text.format(**words), mode=0o755)
     host.write_file(f"{FOLDER}/job", _JOB.format(**words))
+    return site
 
 
-def joined(lab: Lab) -> set[str]:
+def joined(lab: Lab, kind: str) -> dict[str, str]:
+    """Names of pilots in the pool, which begin with that word, and their tunnels' folders on the node."""
     argv = ["condor_status", "-af", "Name", "Tunnel"]
     lines = lab.run(global_pool.HOST, argv, user=global_pool.USER, env=global_pool.ENV).stdout.splitlines()
-    return {line.split()[0] for line in lines if "/gwms-bosco-egress-" in line}
+    found = dict(line.split() for line in lines if line.startswith(f"{kind}-"))
+    assert all("/gwms-bosco-egress-" in tunnel for tunnel in found.values()), found
+    return found
 
 
-def test_hundred_pilots_share_one_connection_per_node(lab: Lab, site: TunnelSite) -> None:
-    prepare_crowd(lab, site)
+@pytest.mark.usefixtures("crowded")
+def test_hundred_pilots_share_one_connection_per_node(lab: Lab) -> None:
     limit(lab, USUAL)
     size = log_size(lab)
     lab.run("login", ["sbatch", f"--array=1-{CROWD}", f"{FOLDER}/job"], user=ACCOUNT)
     try:
-        await_true(lambda: len(joined(lab)) == CROWD, f"{CROWD} pilots in the pool", JOIN_DEADLINE_S)
+        await_true(lambda: len(joined(lab, "job")) == CROWD, f"{CROWD} pilots in the pool", JOIN_DEADLINE_S)
         assert connections(lab) == len(WORKERS)
     finally:
         lab.run("login", ["touch", f"{FOLDER}/end"])
@@ -176,19 +190,21 @@ def test_hundred_pilots_share_one_connection_per_node(lab: Lab, site: TunnelSite
     assert [line for line in said if not line.startswith("Sent 1 of 1 ad")] == []
 
 
-def test_hundred_nodes_get_through_when_sshd_turns_some_away(lab: Lab, site: TunnelSite) -> None:
+def test_hundred_nodes_join_when_sshd_turns_some_away(lab: Lab, crowded: TunnelSite) -> None:
     tunnel = pack_script("lib/tunnel.sh", read_sources(default_scripts_dir())).decode()
-    lab.host("login").make_dirs(SHARED)
     lab.write_file("login", f"{SHARED}/tunnel", tunnel)
     limit(lab, TIGHT)
     size = log_size(lab)
-    argv = ["bash", f"{SCRIPTS}/many_nodes.sh", f"{SHARED}/tunnel", f"{site.bundle}/egress.conf", str(CROWD // 2)]
+    argv = ["bash", f"{SCRIPTS}/many_nodes.sh", f"{SHARED}/tunnel", f"{crowded.bundle}/egress.conf", str(CROWD // 2)]
+    argv += [LIBRARY, f"{FOLDER}/join"]
     nodes = [lab.popen(worker, argv, user=ACCOUNT, stdin=subprocess.PIPE) for worker in WORKERS]
     said = [node.stdout.readline() for node in nodes if node.stdout for _ in range(CROWD // 2)]
-    up = connections(lab)
-    for node in nodes:
-        node.communicate(timeout=END_DEADLINE_S)
-    assert [line for line in said if not line.startswith("up ")] == []
+    up, members = connections(lab), joined(lab, "node")
+    errors = [node.communicate(timeout=END_DEADLINE_S)[1] for node in nodes]
+    assert [line for line in said if not line.startswith("joined ")] == [], errors
+    began = [int(line.split()[1]) for line in said]
+    assert max(began) - min(began) <= START_S
+    assert len(members) == len(set(members.values())) == CROWD
     log = log_since(lab, size)
     assert 0 < log.dropped <= CROWD * TRIES, "nobody was turned away, so this shows nothing; or all try too often"
     assert max(log.under_way) <= FEW

@@ -21,14 +21,24 @@ import pytest
 from tests.lab import global_pool
 from tests.lab.closed_egress import ADDRESS as EGRESS
 from tests.lab.closed_home import ADDRESS as HOME
-from tests.lab.closed_home import FORWARDS, FRONTIER_PORT, HTCONDOR, PAYLOAD_NAME, STRATUM1_PORT
-from tests.lab.closed_site import KINDS, ClosedSite, site_of
+from tests.lab.closed_home import (
+    FORWARDS,
+    FRONTIER_PORT,
+    HTCONDOR,
+    PAYLOAD_NAME,
+    POOL,
+    STRATUM1_PORT,
+    WEB_SERVER,
+    web_url,
+)
+from tests.lab.closed_site import ALIAS, KINDS, NAMELESS, ClosedSite, site_of
 from tests.lab.factory_pilots import FactoryPilot
 from tests.lab.lab import Lab
 from tests.lab.operator import gwms_bosco, key_of
 from tests.lab.payloads import Payload
 from tests.lab.pilot_site import GREETING
 from tests.lab.pilots import ACCOUNT, GLIDEIN, LIFE_S, Pilot, PilotEntry
+from tests.lab.settings import WORKERS
 from tests.lab.slurm import CONTROLLER_PORT
 from tests.lab.waiting import await_true
 
@@ -116,6 +126,23 @@ def test_firewall_leaves_one_way_out(closed: ClosedSite) -> None:
     assert found == wanted
 
 
+@pytest.mark.usefixtures("entries_by_kind")
+@pytest.mark.parametrize("name", ["outside", "egress", POOL, WEB_SERVER])
+def test_workers_know_no_name_of_the_institute(closed: ClosedSite, name: str) -> None:
+    """So what pilots call by name, the egress proxy has looked up."""
+    for worker in WORKERS:
+        assert closed.lab.run(worker, ["getent", "hosts", name], check=False).returncode == 2
+    assert closed.lab.run("worker1", ["getent", "hosts", ALIAS]).stdout.split() == [LOGIN, ALIAS]
+
+
+@pytest.mark.usefixtures("entries_by_kind")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != NAMELESS])
+def test_egress_check_finds_nothing_wrong(closed: ClosedSite, kind: str) -> None:
+    """Forwards pass as they are spelled, names and addresses. What stands for Dante does not say that it refuses."""
+    said = gwms_bosco(closed.lab, "egress", "check", site_of(kind), "--key", KEY, "--json").stdout
+    assert {line["severity"] for line in json.loads(said)["lines"]} == {"ok"}, said
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_payload_runs_in_a_pilot_behind_the_firewall(closed: ClosedSite, runs: Mapping[str, Run], kind: str) -> None:
     run = runs[kind]
@@ -180,8 +207,9 @@ def test_script_pasted_into_an_allocation_starts_the_same_pilot(
 
 def hand_script(closed: ClosedSite, entry: PilotEntry, name: str) -> str:
     """What the operator pastes."""
-    archive = closed.home.publish(entry.archive.rpartition("/")[2])
-    arguments = [archive, "@TOKEN@", HTCONDOR, name, str(LIFE_S), str(IDLE_S), "@FOLDER@"]
+    archive = entry.archive.rpartition("/")[2]
+    closed.home.publish(archive)
+    arguments = [web_url(archive), "@TOKEN@", web_url(HTCONDOR), name, str(LIFE_S), str(IDLE_S), "@FOLDER@", POOL]
     argv = ["pilot", "script", entry.name, "--startup", GLIDEIN, "--arguments", *arguments]
     return gwms_bosco(closed.lab, *argv).stdout
 

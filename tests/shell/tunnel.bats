@@ -134,6 +134,8 @@ TABLE
     gwms_bosco_tunnel_conf_load egress/egress.conf
     gwms_bosco_tunnel_proxychains 20001 >chain
     grep -qx proxy_dns chain
+    # HTCondor takes addresses that can be bound to for its own node's, and multicast can.
+    grep -qx 'remote_dns_subnet 240' chain
     grep -qx 'localnet 10.0.0.0/255.0.0.0' chain
     grep -qx 'localnet 172.16.5.4/255.255.255.255' chain
     [ "$(tail -n 1 chain)" = 'socks5 127.0.0.1 20001' ]

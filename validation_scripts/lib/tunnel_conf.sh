@@ -135,7 +135,9 @@ gwms_bosco_tunnel_proxychains() {
     local net type=socks5
     [[ $tunnel_kind != http-connect ]] || type=http
     printf '%s\n' strict_chain quiet_mode
-    [[ $tunnel_dns != True ]] || printf '%s\n' proxy_dns 'remote_dns_subnet 224'
+    # What stands for a name. Not 224, its own choice: that can be bound to, by which HTCondor tells daemons of its own node,
+    # and the pool refuses their session (seen with 23.9). Source: HTCondor condor_io/sock.cpp peer_is_local, condor_secman.cpp.
+    [[ $tunnel_dns != True ]] || printf '%s\n' proxy_dns 'remote_dns_subnet 240'
     printf '%s\n' "tcp_connect_time_out ${tunnel_connect_ms:-8000}" "tcp_read_time_out ${tunnel_read_ms:-15000}" \
         'localnet 127.0.0.0/255.0.0.0'
     IFS=, read -r -a nets <<<"$tunnel_localnets"
