@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -13,10 +12,8 @@ from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.errors import UsageError
 from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.siteconf.from_tree import Tree, moved, read_tree
-from glideinwms_bosco.siteconf.model import LOCAL_NAME
-from glideinwms_bosco.siteconf.render import TOP, site_files
-from glideinwms_bosco.siteconf.tree_files import fill
+from glideinwms_bosco.siteconf.from_tree import Tree, read_tree
+from glideinwms_bosco.siteconf.of_site import has_pilot_proxies, site_tree
 
 OPERAND_HELP = "folder of a SITECONF (a site's, or the whole with its `local`), or a site file or its short name"
 
@@ -31,7 +28,7 @@ class Source:
     @property
     def pilot_proxies(self) -> bool:
         """Whether pilots add the web proxies that they find."""
-        return self.site is not None and self.site.runtime is not None and self.site.runtime.web_proxies is not None
+        return self.site is not None and has_pilot_proxies(self.site)
 
 
 def read_source(name: str) -> Source:
@@ -46,9 +43,7 @@ def read_source(name: str) -> Source:
     if folder.is_dir() or (folder.is_symlink() and not folder.is_file()):
         return Source(read_tree(folder))
     site = named_site(name)
-    with tempfile.TemporaryDirectory(prefix="gwms-bosco-") as scratch:
-        fill(site_files(site), Path(scratch) / TOP)
-        return Source(moved(read_tree(Path(scratch) / TOP / LOCAL_NAME), f"{Path(scratch).resolve()}/", ""), site)
+    return Source(site_tree(site), site)
 
 
 def named_site(name: str) -> SiteDescription:

@@ -20,6 +20,7 @@ from glideinwms_bosco.pilot.plan import pilot_plan
 from glideinwms_bosco.pilot.scripts import default_scripts_dir
 from glideinwms_bosco.pilot.store import FOLDER
 from glideinwms_bosco.site.model import SiteDescription
+from glideinwms_bosco.webproxy.asked import asked_proxies
 from glideinwms_bosco.webproxy.budget import Budget, budget
 
 
@@ -52,7 +53,7 @@ def proxy_budget(sites: Sequence[SiteDescription], settings: Settings) -> Budget
     """The budget of all web proxies that these sites name, with the limits that their entries will have."""
     limits: dict[str, Optional[int]] = {}
     for site in sites:
-        if site.runtime is not None and site.runtime.web_proxies is not None:
+        if site.runtime is not None and (site.runtime.web_proxies is not None or asked_proxies(site)):
             limits.update(entry_limits(site, _originals(site, settings)[0]))
     return budget(sites, limits)
 

@@ -17,7 +17,8 @@ from glideinwms_bosco.errors import ScheddError, SiteFileError
 from glideinwms_bosco.remote.pool import query_machines
 from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.webproxy.budget import MAIN, ProxyLoad, Use
+from glideinwms_bosco.webproxy.asked import MAIN
+from glideinwms_bosco.webproxy.budget import ProxyLoad, Use
 from glideinwms_bosco.webproxy.load import ATTRIBUTES, CONSTRAINT, Measured, Report, State, read_reports, states
 
 _COLUMNS = ("WEB PROXY", "BEARS", "LIMITS", "START WITHIN")

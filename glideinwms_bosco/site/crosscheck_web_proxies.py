@@ -61,6 +61,6 @@ def _in_vain(proxies: WebProxies, site: SiteDescription) -> Iterator[Finding]:
     for name, needs in (("pac_urls", "pac"), ("wpad_urls", "wpad")):
         if f"runtime.web_proxies.{name}" in site.lines and needs not in proxies.discover:
             yield f"web_proxies.{name}", f"has no effect: {needs} is not in discover", "add or remove it", "warning"
-    if "runtime.web_proxies.max_jobs" in site.lines and not proxies.only_discovered:
-        message = "has no effect: it limits sites that only discover proxies"
-        yield "web_proxies.max_jobs", message, "each proxy's capacity limits this one", "warning"
+    if "runtime.web_proxies.max_jobs" in site.lines and not proxies.discover:
+        message = "has no effect: it limits sites that have pilots discover proxies"
+        yield "web_proxies.max_jobs", message, "remove it: each proxy's capacity limits this one", "warning"

@@ -89,7 +89,7 @@ class WebProxies:
         backup: those near by, asked when no other passes its tests.
         discover: what else a node is searched for: environment, pac, wpad.
         pac_urls, wpad_urls: where PAC files are fetched, for `discover`.
-        max_jobs: pilots of a site that has no `proxies` and lives on what is discovered.
+        max_jobs: pilots of a site that may use what is discovered; None: not stated.
         direct: whether pilots may go to the servers themselves in the end.
         test_cvmfs, test_frontier: objects that a proxy must deliver; None: not tested.
         max_latency_ms: an answer that takes longer counts as a failure.
@@ -100,16 +100,18 @@ class WebProxies:
     discover: tuple[str, ...] = ()
     pac_urls: tuple[str, ...] = ()
     wpad_urls: tuple[str, ...] = DEFAULT_WPAD_URLS
-    max_jobs: int = DEFAULT_MAX_JOBS
+    max_jobs: Optional[int] = None
     direct: bool = False
     test_cvmfs: Optional[str] = DEFAULT_TEST_CVMFS
     test_frontier: Optional[str] = None
     max_latency_ms: int = DEFAULT_MAX_LATENCY_MS
 
     @property
-    def only_discovered(self) -> bool:
-        """Whether the site lives on proxies that the pilots have to find."""
-        return bool(self.discover) and not self.proxies
+    def discovery_cap(self) -> Optional[int]:
+        """Most pilots of a site that looks for proxies: as stated, or DEFAULT_MAX_JOBS where it has no `proxies`."""
+        if not self.discover:
+            return None
+        return DEFAULT_MAX_JOBS if self.max_jobs is None and not self.proxies else self.max_jobs
 
     def named(self) -> tuple[tuple[str, WebProxy], ...]:
         """Each proxy that is named, with its field below `web_proxies`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Optional, Union
 
+from glideinwms_bosco.errors import SiteconfError
 from glideinwms_bosco.site.siteconf_block import OldStageOut, SiteconfBlock, StageOutRef, VolumeRef
 from glideinwms_bosco.siteconf.model import (
     CATALOG_NAME,
@@ -28,6 +29,7 @@ from glideinwms_bosco.siteconf.model import (
     StorageItem,
     StorageProtocol,
 )
+from glideinwms_bosco.siteconf.resolve import MAX_CHAIN
 from glideinwms_bosco.siteconf.tfc import LFN_TO_PFN, catalog_url
 
 NODE_TOP = "/etc/cvmfs/SITECONF"
@@ -70,6 +72,9 @@ def make_siteconf(block: SiteconfBlock, sources: Sources, site: str) -> Siteconf
 
     Args:
         site: name of the CMS site, when the block has none.
+
+    Raises:
+        SiteconfError: protocols are chained too far to be said in the old form.
     """
     name = block.site or site
     storage, refs = _with_preset(block, sources.storage, name)
@@ -207,11 +212,17 @@ class _OldForm:
             return None, ()
         return item, tuple(found for found in item.protocols if found.protocol == protocol)
 
-    def _add(self, triple: _Triple) -> str:
-        """Name a protocol in the catalog and take its rules, with those of protocols that it is chained to."""
+    def _add(self, triple: _Triple, depth: int = 0) -> str:
+        """Name a protocol in the catalog and take its rules, with those of protocols that it is chained to.
+
+        Readers, too, go down a chain by calling themselves, and crash on a long one.
+        """
         if triple in self._names:
             return self._names[triple]
         site, volume, protocol = triple
+        if depth > MAX_CHAIN:
+            message = f"the storage.json of {site}: chains of {volume} are longer than {MAX_CHAIN}"
+            raise SiteconfError(message, "shorten them: production sites have chains of up to 2")
         parts = (volume, protocol) if site == self._site else triple
         # What separates a URL's parts has no place in a name.
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))
@@ -230,7 +241,7 @@ class _OldForm:
                         name,
                         rule.lfn,
                         rule.pfn,
-                        self._add((site, volume, rule.chain)) if rule.chain else None,
+                        self._add((site, volume, rule.chain), depth + 1) if rule.chain else None,
                     )
                     for rule in found.rules
                 ]

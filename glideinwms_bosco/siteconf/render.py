@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from glideinwms_bosco.errors import Problem, SiteconfFileError
@@ -60,7 +61,8 @@ def archive_files(site: SiteDescription) -> Mapping[str, TreeFile]:
         config_path = _through_links(files, config_path)
         config = files[config_path]
         file = Path(block.tree) / config_path
-        pieces = cut_config(read_bytes(file) if isinstance(config, Link) else config, str(file))
+        with _problems_of_tree(site):
+            pieces = cut_config(read_bytes(file) if isinstance(config, Link) else config, str(file))
     else:
         siteconf = described_siteconf(site)
         files = dict(render(siteconf))
@@ -121,15 +123,26 @@ def _through_links(files: Mapping[str, TreeFile], path: str) -> str:
 
 
 def _shipped(site: SiteDescription, tree: str) -> Mapping[str, TreeFile]:
-    """The operator's tree; what is wrong with it is a problem of the field that names it."""
-    try:
+    """The operator's tree."""
+    with _problems_of_tree(site):
         files = read_tree(Path(tree), site_name(site), required_block(site).subsite or "")
+    return {path: files[path] for path in sorted(files)}
+
+
+@contextlib.contextmanager
+def _problems_of_tree(site: SiteDescription) -> Iterator[None]:
+    """What is wrong with the operator's tree is a problem of the field that names it."""
+    try:
+        yield
     except SiteconfFileError as err:
         where = "runtime.siteconf.tree"
         raise SiteconfFileError(
             tuple(
-                Problem(site.file, site.line(where), where, f"{problem.file}: {problem.message}", problem.hint)
+                Problem(site.file, site.line(where), where, f"{_place(problem)}: {problem.message}", problem.hint)
                 for problem in err.problems
             )
         ) from None
-    return {path: files[path] for path in sorted(files)}
+
+
+def _place(problem: Problem) -> str:
+    return f"{problem.file}:{problem.line}" if problem.line else problem.file

@@ -6,7 +6,7 @@ WMCore: the name must match from its start; what stands before and behind the ma
 not; a rule with a chain is tried whether the name matches or not.
 
 Source: cmssw FWCore/Catalog/src/FileLocator.cc (applyRules, replaceWithRegexp); WMCore
-src/python/WMCore/Storage/RucioFileCatalog.py (readRFC, _doMatch).
+src/python/WMCore/Storage/RucioFileCatalog.py (readRFC, _doMatch), TrivialFileCatalog.py (readTFC, _doMatch).
 """
 
 from __future__ import annotations
@@ -94,6 +94,11 @@ def wmcore_pfn(items: Sequence[StorageItem], protocol: str, lfn: str) -> Resolve
                 rules.append(Rule(offered.protocol, "/(.*)", f"{offered.prefix}/$1"))
             else:
                 rules += (Rule(offered.protocol, rule.lfn, rule.pfn, rule.chain, rule.line) for rule in offered.rules)
+    return wmcore_resolve(rules, protocol, lfn)
+
+
+def wmcore_resolve(rules: Sequence[Rule], protocol: str, lfn: str) -> Resolved:
+    """What WMCore makes of an LFN with these rules, of whatever catalog: it goes through both kinds alike."""
     for rule in rules:
         facts = facts_of(rule.match)
         for why, what in ((facts.wmcore, "cannot compile"), (facts.endless, "may never finish")):

@@ -2,7 +2,8 @@
 """The budget of each web proxy over all entries of all sites that name it: sums, refusals, start windows. Pure.
 
 Every proxy that a site names, backup or not, must bear all pilots of the site: they use the first that works, and when
-the others fail they all come to the one that is left.
+the others fail they all come to the one that is left. A site that names a proxy in another field (a fixed proxy of
+CVMFS or Frontier, the one behind a tunnel) has a part in it as soon as any site file states what it bears.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from typing import Any, Optional
 
 from glideinwms_bosco.errors import Problem
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.web_proxies import Capacity, WebProxies
+from glideinwms_bosco.site.web_proxies import Capacity
+from glideinwms_bosco.webproxy.asked import BLOCK, Asked, asked_proxies
 from glideinwms_bosco.webproxy.capacity import MAX_SPREAD_S, SETUP_REQUESTS, most_pilots, spread_s, starts_per_s
 
-BLOCK = "runtime.web_proxies"
-MAIN, BACKUP = "main", "backup"
 DISCOVERED = "discovered"
 """In place of a URL: whatever the pilots of a site find."""
 
 Limits = Mapping[str, Optional[int]]
 """Entry -> the most pilots it may have; None or missing: not known."""
+_Using = tuple[SiteDescription, Sequence[Asked]]
 
 
 @dataclass(frozen=True)
 class Use:
-    """One entry that names a proxy. `clients`: the most pilots it may have; None: not known."""
+    """One entry of a site that names a proxy. `clients`: the most pilots it may have; None: not known."""
 
     site: str
     entry: str
@@ -43,7 +44,7 @@ class ProxyLoad:
     Attributes:
         url: normalised; `discovered` for what the pilots of one site find.
         capacity: as the first site file states it.
-        uses: every entry that names the proxy, by site.
+        uses: every entry whose pilots or payloads may ask it, by site.
     """
 
     url: str
@@ -118,37 +119,38 @@ def budget(sites: Sequence[SiteDescription], limits: Limits) -> Budget:
     Returns:
         The loads and, for every site with a part in one that is too high, a problem at the line of the proxy.
     """
-    ordered = sorted(sites, key=lambda site: site.file)
-    using = [(site, site.runtime.web_proxies) for site in ordered if site.runtime and site.runtime.web_proxies]
+    using = [(site, asked_proxies(site)) for site in sorted(sites, key=lambda site: site.file)]
     loads = {load.url: load for load in _named(using, limits)}
-    found = {site.file: _discovered(site, proxies, limits) for site, proxies in using if proxies.only_discovered}
+    discovered: list[ProxyLoad] = []
     problems = [*_contradictions(using)]
     spreads: dict[str, int] = {}
-    for site, proxies in using:
-        named = [(where, loads[proxy.url]) for where, proxy in proxies.named()]
-        if site.file in found:
-            named.append(("max_jobs", found[site.file]))
-        for where, load in named:
-            problems += _too_much(site, f"{BLOCK}.{where}", load)
-        problems += _unknown(site, [load for _, load in named])
+    for site, asked in using:
+        shares = [(one.field, loads[one.url]) for one in asked if one.url in loads]
+        cap = site.runtime.web_proxies.discovery_cap if site.runtime and site.runtime.web_proxies else None
+        if cap is not None:
+            found = ProxyLoad(DISCOVERED, Capacity(clients=cap), _uses(site, DISCOVERED, limits))
+            discovered.append(found)
+            shares.append((f"{BLOCK}.max_jobs", found))
+        for where, load in shares:
+            problems += _too_much(site, where, load)
+        problems += _unknown(site, shares)
+        problems += _unstated(site, [one for one in asked if one.url not in loads])
         # 0 for one that is refused: nothing is rendered then.
-        spreads[site.file] = max((load.spread_s or 0 for _, load in named), default=0)
-    return Budget((*loads.values(), *found.values()), tuple(dict.fromkeys(problems)), spreads)
+        spreads[site.file] = max((load.spread_s or 0 for _, load in shares), default=0)
+    return Budget((*loads.values(), *discovered), tuple(dict.fromkeys(problems)), spreads)
 
 
-def _named(using: Sequence[tuple[SiteDescription, WebProxies]], limits: Limits) -> Iterator[ProxyLoad]:
+def _named(using: Sequence[_Using], limits: Limits) -> Iterator[ProxyLoad]:
+    """The loads of all proxies whose capacity some site states."""
     capacities: dict[str, Capacity] = {}
     uses: dict[str, list[Use]] = {}
-    for site, proxies in using:
-        for where, proxy in proxies.named():
-            capacities.setdefault(proxy.url, proxy.capacity)
-            uses.setdefault(proxy.url, []).extend(_uses(site, BACKUP if where.startswith(BACKUP) else MAIN, limits))
+    for site, asked in using:
+        for one in asked:
+            if one.capacity is not None:
+                capacities.setdefault(one.url, one.capacity)
+            uses.setdefault(one.url, []).extend(_uses(site, one.role, limits))
     for url, capacity in capacities.items():
         yield ProxyLoad(url, capacity, tuple(uses[url]))
-
-
-def _discovered(site: SiteDescription, proxies: WebProxies, limits: Limits) -> ProxyLoad:
-    return ProxyLoad(DISCOVERED, Capacity(clients=proxies.max_jobs), _uses(site, DISCOVERED, limits))
 
 
 def _uses(site: SiteDescription, role: str, limits: Limits) -> tuple[Use, ...]:
@@ -159,12 +161,13 @@ def _uses(site: SiteDescription, role: str, limits: Limits) -> tuple[Use, ...]:
     )
 
 
-def _contradictions(using: Sequence[tuple[SiteDescription, WebProxies]]) -> Iterator[Problem]:
+def _contradictions(using: Sequence[_Using]) -> Iterator[Problem]:
     """Sites that state different capacities of one proxy: each is told where the other stands."""
     stated: dict[str, list[tuple[SiteDescription, str, Capacity]]] = {}
-    for site, proxies in using:
-        for where, proxy in proxies.named():
-            stated.setdefault(proxy.url, []).append((site, f"{BLOCK}.{where}.capacity", proxy.capacity))
+    for site, asked in using:
+        for one in asked:
+            if one.capacity is not None:
+                stated.setdefault(one.url, []).append((site, f"{one.field}.capacity", one.capacity))
     for url, places in stated.items():
         for site, where, capacity in places:
             for other, other_where, other_capacity in places:
@@ -199,9 +202,20 @@ def _sum(uses: Sequence[Use]) -> str:
     return f"{sum(use.clients or 0 for use in uses)} = {entries}" if len(uses) > 1 else entries
 
 
-def _unknown(site: SiteDescription, loads: Sequence[ProxyLoad]) -> Iterator[Problem]:
-    unknown = {(use.site, use.entry) for load in loads for use in load.uses if use.clients is None}
-    for name, entry in sorted(unknown):
+def _unknown(site: SiteDescription, shares: Sequence[tuple[str, ProxyLoad]]) -> Iterator[Problem]:
+    unknown: dict[tuple[str, str], str] = {}
+    for where, load in shares:
+        for use in load.uses:
+            if use.clients is None:
+                unknown.setdefault((use.site, use.entry), where)
+    for (name, entry), where in sorted(unknown.items()):
         message = f"the limit of entry {entry} of site {name} is not known, so its pilots are not counted"
         hint = "is the entry in the factory's configuration?"
-        yield Problem(site.file, site.line(BLOCK), BLOCK, message, hint, "warning")
+        yield Problem(site.file, site.line(where), where, message, hint, "warning")
+
+
+def _unstated(site: SiteDescription, asked: Sequence[Asked]) -> Iterator[Problem]:
+    for one in asked:
+        if one.remedy and site.enabled:
+            message = f"no site file states what {one.url} bears, so the pilots that ask it are not counted"
+            yield Problem(site.file, site.line(one.field), one.field, message, one.remedy, "warning")

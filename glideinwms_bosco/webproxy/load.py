@@ -17,7 +17,8 @@ from typing import Any, Optional
 from glideinwms_bosco.errors import SiteError
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.site.web_proxies import DEFAULT_MAX_LATENCY_MS, normalised_url
-from glideinwms_bosco.webproxy.budget import DISCOVERED, MAIN, ProxyLoad
+from glideinwms_bosco.webproxy.asked import MAIN
+from glideinwms_bosco.webproxy.budget import DISCOVERED, ProxyLoad
 
 MIN_REPORTS = 20
 STEPPED_BACK_SHARE = 0.1
@@ -57,7 +58,7 @@ class Measured:
     Attributes:
         pilots: those of entries that name the proxy.
         using: of them, those that use it now.
-        stepped_back: of those for which it is no backup, those that use a backup, go direct, or have nothing.
+        stepped_back: of those for which it is no backup, those that use another, go direct, or have nothing.
         latency_ms: half of those that use it have a shorter one; None: nobody says.
         errors: failed checks, of all that use it.
     """
@@ -184,7 +185,7 @@ def measure(load: ProxyLoad, reports: Iterable[Report]) -> Measured:
     return Measured(
         pilots=len(own),
         using=len(using),
-        stepped_back=sum(report.entry in main and report.state != MAIN for report in own),
+        stepped_back=sum(r.entry in main and r.state != MAIN and r.proxy != load.url for r in own),
         latency_ms=round(median(latencies)) if latencies else None,
         errors=sum(report.errors or 0 for report in using),
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,15 @@ SITE, SIBLING, SUBSITE = "T3_XX_Here", "T1_YY_Far", "Sub"
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <site-local-config>
   <site name="{site}">{subsite}
+    <event-data>
+      <catalog url="trivialcatalog_file:/nowhere/storage.xml?protocol=xrootd"/>
+    </event-data>
+    <local-stage-out>
+      <command value="gfal2"/>
+    </local-stage-out>
+    <stage-out>
+      <method volume="Here" protocol="XRootD"/>
+    </stage-out>
     <data-access>
       <catalog volume="Here" protocol="XRootD"/>
       <catalog site="{sibling}" volume="Far" protocol="XRootD"/>
@@ -81,8 +91,10 @@ def write_archive(folder: Path, subsite: str = "") -> Path:
     head = document(subsite).removesuffix(TAIL)
     Path(f"{config}.head").write_text(head)
     Path(f"{config}.tail").write_text(TAIL)
-    (top / SITE / "storage.json").write_text(f'[{{"site": "{SITE}", "volume": "Here", "protocols": []}}]\n')
-    (top / SIBLING / "storage.json").write_text(f'[{{"site": "{SIBLING}", "volume": "Far", "protocols": []}}]\n')
+    for site, volume in ((SITE, "Here"), (SIBLING, "Far")):
+        protocols = [{"protocol": "XRootD", "prefix": "root://store.example.org/"}]
+        storage = [{"site": site, "volume": volume, "protocols": protocols, "rse": site}]
+        (top / site / "storage.json").write_text(json.dumps(storage) + "\n")
     return folder
 
 
@@ -372,6 +384,8 @@ def test_node_has_one_of_a_subsite(make_node: MakeNode, make_pilot: MakePilot, t
         ("other site", "it is of site T2_ZZ_Other and not of T3_XX_Here"),
         ("no storage", "storage.json is not there"),
         ("no sibling", "T1_YY_Far/storage.json is not there"),
+        ("broken json", "storage.json line 1: no JSON near ,"),
+        ("no server", "site-local-config.xml has no calib-data/frontier-connect/server"),
         ("circle", "there is no such folder"),
         ("bomb", "a document type or CDATA"),
         ("odd path", "a path with odd characters"),
@@ -392,6 +406,10 @@ def test_refuses_a_broken_one_of_the_node_and_says_why(
         (config.parents[1] / "storage.json").unlink()
     elif broken == "no sibling":
         shutil.rmtree(tmp_path / "node" / "SITECONF" / SIBLING)
+    elif broken == "broken json":
+        (config.parents[1] / "storage.json").write_text('[ {"volume": , broken json }}} ]\n')
+    elif broken == "no server":
+        config.write_text(re.sub("<server .*/>", "", document()))
     elif broken == "circle":
         Path(place).unlink()
         Path(place).symlink_to("local")

@@ -128,7 +128,7 @@ def test_takes_the_first_that_works_of_several_answers(world: World) -> None:
     pilot = world.pilot(
         GWMS_BOSCO_WEB_PROXY_DISCOVER="wpad", GWMS_BOSCO_WPAD_URLS=pac.at("/none") + "," + pac.at("/wpad")
     )
-    assert chosen(pilot) == ("main", "wpad", good.url)
+    assert chosen(pilot) == ("backup", "wpad", good.url)
     assert "/none: status 404" in why(pilot)
     assert "SOCKS 127.0.0.1:1080 is ignored" in why(pilot)
     assert "DIRECT is no proxy" in why(pilot)
@@ -148,6 +148,8 @@ def test_skips_a_pac_file_with_a_condition_and_says_so(world: World) -> None:
     assert tempting.requests == []
 
 
+# What may pass is returned to; the rest is no proxy.
+PASSING = ("stale", "silent", "drip")
 FAULTS = {
     "portal": "no .cvmfspublished but something else (text/html)",
     "redirect": "sends elsewhere: http://login.example.org/",
@@ -163,8 +165,30 @@ FAULTS = {
 def test_is_not_taken_in_by(world: World, fault: str) -> None:
     bad, good = world.proxy(fault), world.proxy()
     pilot = world.pilot(GWMS_BOSCO_WEB_PROXIES=f"{bad.url},{good.url}")
-    assert chosen(pilot) == ("main", "site", good.url)
+    first = bad.url if fault in PASSING else good.url
+    assert chosen(pilot) == ("main" if first == good.url else "backup", "site", good.url)
+    assert (conf(pilot)["MAIN"], conf(pilot)["MAIN_SOURCE"], conf(pilot)["LIST"]) == (first, "site", good.url)
     assert f"site {bad.url[7:]}: cvmfs: {FAULTS[fault]}" in why(pilot)
+
+
+def test_takes_none_that_keeps_nothing_unless_the_site_names_it(world: World) -> None:
+    forwarder, good = world.proxy("uncached"), world.proxy()
+    env = {"OSG_SQUID_LOCATION": forwarder.url, "http_proxy": good.url}
+    pilot = world.pilot(env, GWMS_BOSCO_WEB_PROXY_DISCOVER="environment")
+    assert chosen(pilot) == ("main", "http-proxy", good.url)
+    assert f"osg-squid {forwarder.url[7:]}: no header of a cache" in why(pilot)
+
+
+@pytest.mark.parametrize("key", ["GWMS_BOSCO_WEB_PROXIES", "GWMS_BOSCO_WEB_PROXY_BACKUP", "tunnel"])
+def test_takes_one_that_keeps_nothing_where_the_site_names_it(world: World, key: str) -> None:
+    forwarder = world.proxy("uncached")
+    env, config = (
+        ({"GWMS_BOSCO_EGRESS_WEB_PROXY": forwarder.url}, {}) if key == "tunnel" else ({}, {key: forwarder.url})
+    )
+    pilot = world.pilot(env, **config)
+    assert chosen(pilot)[2] == forwarder.url
+    assert pilot.published()["GWMS_BOSCO_WEB_PROXY_SQUID"] == '"none"'
+    assert "no header of a cache" in why(pilot)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +226,7 @@ def test_ends_by_its_own_limit_where_nothing_ever_answers(world: World) -> None:
 def test_takes_one_that_is_reached_by_ipv6_alone(world: World) -> None:
     good = world.proxy(address="::1")
     pilot = world.pilot(GWMS_BOSCO_WEB_PROXIES=f"{world.dead()},{good.url}")
-    assert chosen(pilot) == ("main", "site", good.url)
+    assert chosen(pilot) == ("backup", "site", good.url)
     assert conf(pilot)["LIST"] == f"http://[::1]:{good.server_port}"
 
 

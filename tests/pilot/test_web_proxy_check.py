@@ -161,6 +161,38 @@ def test_takes_the_first_choice_that_was_dead_when_the_pilot_began(world: World)
         assert (conf(pilot)["STATE"], conf(pilot)["PROXY"]) == ("main", own.url)
 
 
+@pytest.mark.parametrize("source", ["site", "http-proxy"])
+def test_returns_to_the_best_one_that_was_dead_when_the_pilot_began(world: World, source: str) -> None:
+    """The one that is taken meanwhile is the site's second, or one that the node names."""
+    with FaultyProxy("silent") as own, web_servers.serving(own):
+        other, near = world.proxy(), world.proxy()
+        named = f"{own.url},{other.url}" if source == "site" else own.url
+        pilot = world.pilot(
+            {"http_proxy": other.url},
+            GWMS_BOSCO_WEB_PROXIES=named,
+            GWMS_BOSCO_WEB_PROXY_BACKUP=near.url,
+            GWMS_BOSCO_WEB_PROXY_DISCOVER="environment",
+        )
+        outcome = pilot.run("proxy_setup")
+        assert (outcome.metrics["state"], outcome.metrics["source"]) == ("backup", source)
+        assert conf(pilot)["LIST"] == f"{other.url};{near.url}"
+        own.fault = ""
+        for _ in range(GOOD_ROUNDS):
+            assert conf(pilot)["PROXY"] == other.url
+            pilot.run("proxy_check", periodic=True)
+        assert [conf(pilot)[key] for key in ("STATE", "PROXY", "SOURCE")] == ["main", own.url, "site"]
+
+
+def test_a_tunnel_that_keeps_nothing_stays_the_first_choice(world: World) -> None:
+    tunnel = world.proxy("uncached")
+    own = world.proxy()
+    pilot = world.pilot({"GWMS_BOSCO_EGRESS_WEB_PROXY": tunnel.url}, GWMS_BOSCO_WEB_PROXIES=own.url)
+    assert pilot.run("proxy_setup").rc == 0
+    for _ in range(BAD_ROUNDS):
+        pilot.run("proxy_check", periodic=True)
+    assert (conf(pilot)["STATE"], conf(pilot)["PROXY"]) == ("main", tunnel.url)
+
+
 def test_the_tunnels_proxy_has_those_of_the_site_behind_it(world: World) -> None:
     tunnel, own, near = world.proxy(), world.proxy(), world.proxy()
     env = {"GWMS_BOSCO_EGRESS_WEB_PROXY": tunnel.url}

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 from urllib.parse import urlsplit
 
 from tests.free_port import free_port
@@ -30,8 +30,8 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     """A web proxy; `fault` says how it fails, and may be changed at any time.
 
     Empty: delivers; portal: 200 and a page; redirect: sends elsewhere; garbage: breaks each object; stale: delivers
-    with an Age of ten days; huge: an endless answer; slow: waits `delay_s` first; silent: never answers; drip: one
-    byte now and then.
+    with an Age of ten days; uncached: delivers without a word of a cache; huge: an endless answer; slow: waits
+    `delay_s` first; silent: never answers; drip: one byte now and then.
     """
 
     daemon_threads = True
@@ -66,17 +66,21 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _deliver(self, change: Callable[[bytes], bytes] = bytes, age_s: int = 1) -> None:
+    def _deliver(self, change: Callable[[bytes], bytes] = bytes, age_s: Optional[int] = 1) -> None:
         target = urlsplit(self.path)
         connection = http.client.HTTPConnection(str(target.hostname), target.port or 80, timeout=START_S)
         with contextlib.closing(connection):
             connection.request("GET", target.path)
             answer = connection.getresponse()
             kind = answer.headers.get_content_type()
-            self._answer(answer.status, change(answer.read()), {"Content-Type": kind, "Age": str(age_s)})
+            age = {} if age_s is None else {"Age": str(age_s)}
+            self._answer(answer.status, change(answer.read()), {"Content-Type": kind, **age})
 
     def _stale(self) -> None:
         self._deliver(age_s=864000)
+
+    def _uncached(self) -> None:
+        self._deliver(age_s=None)
 
     def _garbage(self) -> None:
         self._deliver(lambda body: body.replace(b"\nS42\n", b"\nS41\n").replace(b'error="0"', b'error="4"'))

@@ -7,7 +7,7 @@ bats_require_minimum_version 1.5.0
 setup() {
     pilot_folder
     state_folder
-    load_libraries siteconf_check siteconf
+    load_libraries siteconf_storage siteconf_check siteconf
     mkdir -p archive/SITECONF/T3_XX_Here/JobConfig archive/SITECONF/T1_YY_Far
     ln -s T3_XX_Here archive/SITECONF/local
     echo '[ {"site": "T3_XX_Here"} ]' >archive/SITECONF/T3_XX_Here/storage.json
@@ -34,6 +34,36 @@ XML
 </site-local-config>
 XML
     whole=$PWD/gwms_bosco/siteconf/SITECONF/local/JobConfig/site-local-config.xml
+    awks=(mawk 'busybox awk' gawk 'original-awk')
+}
+
+# node_tree: node/SITECONF, whole and healthy, as a site has it.
+node_tree() {
+    mkdir -p node
+    cp -R archive/SITECONF node/
+    cat "$config.head" "$config.tail" >"node/${config#archive/}"
+    rm "node/${config#archive/}".*
+    sed -i '/<data-access>/i <event-data>\
+<catalog url="trivialcatalog_file:/x/storage.xml?protocol=xrootd\&amp;y=z"/>\
+</event-data>\
+<local-stage-out>\
+</local-stage-out>\
+<stage-out>\
+<method volume="A" protocol="WebDAV" command="gfal2"/>\
+<method site="T1_YY_Far" volume="B" protocol="XRootD"/>\
+</stage-out>' "node/${config#archive/}"
+    cat >node/SITECONF/T3_XX_Here/storage.json <<'JSON'
+[
+  {"site": "T3_XX_Here", "volume": "A", "rse": "T3_XX_Here", "fts": [],
+   "protocols": [
+     {"protocol": "XRootD", "prefix": "root://a.example.org//\"\\\u0041"},
+     {"protocol": "WebDAV", "rules": [{"lfn": "/+store/(.*)", "pfn": "davs://a/$1"}]}
+   ]}
+]
+JSON
+    cat >node/SITECONF/T1_YY_Far/storage.json <<'JSON'
+[ {"protocols": [{"protocol": "XRootD", "prefix": "root://b/"}], "volume": "B", "site": "T1_YY_Far", "rse": null} ]
+JSON
 }
 
 # document TEXT: a whole site-local-config.xml with TEXT within <site>.
@@ -201,7 +231,6 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
         '<a <b>|'
         '<!-- x|a comment has no end'
     )
-    awks=(mawk 'busybox awk' gawk 'original-awk')
     tried=0
     for tool in "${awks[@]}"; do
         command -v "${tool%% *}" >/dev/null || continue
@@ -224,7 +253,7 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
 
 @test "the program's facts: whose it is, and which other sites it needs" {
     document '<subsite name="S"/><data-access><catalog site="T1_A"/><catalog/></data-access><stage-out><method site="T2_B"/></stage-out>' >x.xml
-    [ "$(gwms_bosco_siteconf_xml x.xml)" = $'site T3_XX_Here\nsubsite S\nsibling T1_A\nsibling T2_B' ]
+    [ "$(gwms_bosco_siteconf_xml x.xml | sed '/^fault/d')" = $'site T3_XX_Here\nsubsite S\nsibling T1_A\nsibling T2_B' ]
 }
 
 @test "xml refuses what is huge, cut off, or has control characters, at once" {
@@ -239,28 +268,179 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
     : >x.xml
     run -1 gwms_bosco_siteconf_xml x.xml
     [[ $output == *' 0 bytes' ]]
-    head -c 1048577 /dev/zero | tr '\0' '>' >x.xml
+    head -c 262145 /dev/zero | tr '\0' '>' >x.xml
     run -1 gwms_bosco_siteconf_xml x.xml
-    [[ $output == *' 1048577 bytes' ]]
+    [[ $output == *' 262145 bytes' ]]
     SECONDS=0
-    document "$(printf '<a b="c"/>%.0s' {1..60000})" >x.xml
+    document "$(printf '<a b="c"/>%.0s' {1..26000})" >x.xml
     gwms_bosco_siteconf_xml x.xml
     document "$(printf '<a>%.0s' {1..60000})" >x.xml
     run -1 gwms_bosco_siteconf_xml x.xml
     [[ $output == *'32 deep' ]]
+    document "<a $(printf ' a%s="b"' {1..24000})/>" >x.xml
+    run -1 gwms_bosco_siteconf_xml x.xml
+    [[ $output == *'a tag of more than 16384 bytes' ]]
     [ "$SECONDS" -le 3 ]
 }
 
+@test "xml takes a tag at the limit, and not one of a byte more" {
+    for more in 0 1; do
+        document "<a b=\"$(printf '%*s' $((16384 - 7 + more)) '')\"/>" >x.xml
+        run gwms_bosco_siteconf_xml x.xml
+        [ "$status" = "$more" ]
+    done
+    [[ $output == *'a tag of more than 16384 bytes' ]]
+}
+
+# Each awk reads the same.
+@test "a storage.json is a JSON list from end to end, with every awk" {
+    cases=(
+        '[]|'
+        '[ ]|'
+        '[{"a":[1,-0.5e+3,true,false,null,"",{}]}]|'
+        '["\"\\\/\b\f\n\r\t\u00e9 , ] } é"]|'
+        $'[\n\t1 ,\r\n2]|'
+        '[ {"volume": , broken json }}} ]|line 1: no JSON near ,'
+        $'[\n1,\n2\n3]|line 4: no JSON near 3'
+        '[,]|near ,'
+        '[1,]|no JSON near'
+        '[1 2]|near 2'
+        '["a" "b"]|near b'
+        '["a":1]|near :'
+        '[{"a"}]|no JSON near'
+        '[{"a":}]|no JSON near'
+        '[{"a":1,}]|no JSON near'
+        '[{1:2}]|near 1'
+        '[{"a":1 "b":2}]|near b'
+        '[}]|no JSON near'
+        '[{]]|no JSON near'
+        '[[]|has no end'
+        '[]]|no JSON near'
+        '[] []|no JSON near'
+        '[tru]|near tru'
+        '[01]|near 01'
+        '[1.]|near 1.'
+        '[+1]|near +1'
+        '[NaN]|near NaN'
+        "['a']|near a"
+        '[// x
+]|near //'
+        '["\x"]|a text has a backslash or a line break'
+        '["\u12g4"]|a text has'
+        $'["a\nb"]|a text has'
+        $'["a\tb"]|a text has'
+        '["a]|a text has'
+        '{"a":[]}|is no JSON list'
+        '[1]x|is no JSON list'
+        "[$(printf '[%.0s' {1..40})]|16 deep"
+        "[\"$(printf 'a%.0s' {1..16385})\"]|a text of more than 16384 bytes"
+        "[$(printf '1,%.0s' {1..9000})1]|more than 16384 bytes without a text"
+    )
+    tried=0
+    for tool in "${awks[@]}"; do
+        command -v "${tool%% *}" >/dev/null || continue
+        tried=$((tried + 1))
+        # shellcheck disable=SC2086 # words
+        eval "awk() { $tool \"\$@\"; }"
+        for row in "${cases[@]}"; do
+            printf '%s\n' "${row%|*}" >x.json
+            run gwms_bosco_siteconf_storage x.json storage.json T3_XX_Here
+            [ "$status" = "$([[ $row == *'|' ]] && echo 0 || echo 1)" ]
+            [[ $output == *"${row##*|}"* ]]
+        done
+    done
+    [ "$tried" -ge 2 ]
+    printf '[1\0]' >x.json
+    run -1 gwms_bosco_siteconf_storage x.json storage.json T3_XX_Here
+    [ "$output" = 'storage.json has control characters' ]
+}
+
+@test "a storage.json of many small things, or of a few odd ones, is read at once" {
+    SECONDS=0
+    { printf '['; printf '{"site":"a","volume":"b","protocols":[{"protocol":"c","prefix":"d"}]},%.0s' {1..3600}; echo '{}]'; } >x.json
+    gwms_bosco_siteconf_storage x.json storage.json a | grep -c '^place' >count
+    [ "$(cat count)" = 3600 ]
+    { printf '["'; printf '\\"%.0s' {1..8190}; printf '",'; printf '[],%.0s' {1..5000}; echo '""]'; } >x.json
+    gwms_bosco_siteconf_storage x.json storage.json a
+    [ "$SECONDS" -le 3 ]
+}
+
+@test "the places of a storage.json are those of its own site" {
+    node_tree
+    [ "$(gwms_bosco_siteconf_storage node/SITECONF/T3_XX_Here/storage.json x T3_XX_Here)" = \
+        $'place T3_XX_Here A XRootD yes\nplace T3_XX_Here A WebDAV yes' ]
+    [ "$(gwms_bosco_siteconf_storage node/SITECONF/T1_YY_Far/storage.json x T1_YY_Far)" = 'place T1_YY_Far B XRootD null' ]
+    [ -z "$(gwms_bosco_siteconf_storage node/SITECONF/T1_YY_Far/storage.json x T3_XX_Here)" ]
+}
+
+@test "copy refuses a node's SITECONF in which a reader misses one thing" {
+    node_tree
+    gwms_bosco_siteconf_copy node/SITECONF/local T3_XX_Here ''
+    cp -R node healthy
+    # shellcheck disable=SC2034 # by name
+    own=SITECONF/T3_XX_Here/JobConfig/site-local-config.xml here=SITECONF/T3_XX_Here/storage.json far=SITECONF/T1_YY_Far/storage.json
+    while IFS='|' read -r file change reason; do
+        rm -rf node
+        cp -R healthy node
+        sed -i "$change" "node/${!file}"
+        ! cmp -s "node/${!file}" "healthy/${!file}"
+        run -1 gwms_bosco_siteconf_copy node/SITECONF/local T3_XX_Here ''
+        [[ $output == *"$reason" ]]
+    done <<'TABLE'
+own|/trivialcatalog/d|site-local-config.xml has no event-data/catalog
+own|s/event-data>/event_data>/|site-local-config.xml has no event-data/catalog
+own|s/?protocol=xrootd//|site-local-config.xml line 6: a catalog of event-data is no URL trivialcatalog_file:PATH with a protocol
+own|/local-stage-out>/d|site-local-config.xml has no local-stage-out
+own|/<method/d|site-local-config.xml has no stage-out/method
+own|/<catalog .*volume/d|site-local-config.xml has no data-access/catalog
+own|/<server/d|site-local-config.xml has no calib-data/frontier-connect/server
+own|s/<server url="[^"]*"/<server/|a server of Frontier is no URL with a servlet
+own|s,/FrontierProd,,|a server of Frontier is no URL with a servlet
+own|s/volume="A" //|line 11: a method has no volume or no protocol
+own|s/ protocol="WebDAV"//|line 11: a method has no volume or no protocol
+own|s/method site="T1_YY_Far"/method site=""/|a method has an empty site
+own|s/<method volume.*/&<x\/>/|stage-out has something else than methods
+own|s/<catalog volume="A"/<catalog volume="C"/|catalog T3_XX_Here C XRootD is not in storage.json
+own|s/protocol="WebDAV"/protocol="SRMv2"/|method T3_XX_Here A SRMv2 is not in storage.json
+own|s/site="T1_YY_Far" volume="B"/site="T1_YY_Far" volume="A"/|T1_YY_Far A XRootD is not in storage.json
+here|s/"rse": "T3_XX_Here", //|method T3_XX_Here A WebDAV has a volume without the key rse
+here|s/"rse": "T3_XX_Here"/"rse": null/|no method has a volume with an rse
+here|s/"site": "T3_XX_Here"/"site": "T3_XX_Other"/|is not in storage.json
+here|s/"volume": "A", //|storage.json line 6: a volume has no site, no name or no protocols
+here|s/"protocols"/"protocol"/|storage.json line 6: a volume has no site, no name or no protocols
+here|s/"protocol": "WebDAV", //|storage.json line 5: a protocol has no name
+here|s/"prefix": ".*"/"x": 1/|storage.json line 4: a protocol has neither prefix nor rules
+here|s/\[{"lfn.*}\]/[]/|storage.json line 5: a protocol has neither prefix nor rules
+here|s/^\[/[ [], /|storage.json line 1: a volume is no object
+here|s/davs/"/|storage.json line 5: no JSON near :
+far|s/"volume": "B"/"volume": /|T1_YY_Far/storage.json line 1: no JSON near ,
+far|s/null}/null/|T1_YY_Far/storage.json line 1: no JSON near
+TABLE
+}
+
+@test "copy takes a node's SITECONF with a local connection and no Frontier" {
+    node_tree
+    sed -i '/frontier-connect>/d;/<load/d;s,<server.*,<local-connect><connectString prefix="x"/></local-connect>,' \
+        "node/${config#archive/}"
+    gwms_bosco_siteconf_copy node/SITECONF/local T3_XX_Here ''
+}
+
+# The third of them is only referred to.
+@test "copy takes real sites' SITECONF" {
+    golden=$REPOSITORY_ROOT/tests/golden/siteconf
+    gwms_bosco_siteconf_copy "$golden/T2_FI_HIP" T2_FI_HIP ''
+    gwms_bosco_siteconf_copy "$golden/local" T2_CH_CERN ''
+}
+
 @test "copy takes a node's SITECONF with what its links lead to, and nothing else" {
-    mkdir -p node/elsewhere node/SITECONF/T1_YY_Far node/PhEDEx
-    cat "$config.head" "$config.tail" >node/site-local-config.xml
-    mkdir -p node/SITECONF/T3_XX_Here/JobConfig
+    node_tree
+    mkdir node/elsewhere node/PhEDEx
+    mv node/SITECONF/T3_XX_Here/JobConfig/site-local-config.xml node/
     ln -s ../../../site-local-config.xml node/SITECONF/T3_XX_Here/JobConfig/site-local-config.xml
     ln -s / node/SITECONF/T3_XX_Here/JobConfig/all
     mkfifo node/SITECONF/T3_XX_Here/JobConfig/fifo
-    echo '[]' >node/SITECONF/T3_XX_Here/storage.json
-    ln -s ../../SITECONF/T3_XX_Here/storage.json node/SITECONF/T1_YY_Far/storage.json
-    ln -s T3_XX_Here node/SITECONF/local
+    mv node/SITECONF/T1_YY_Far/storage.json node/elsewhere/
+    ln -s ../../elsewhere/storage.json node/SITECONF/T1_YY_Far/storage.json
     gwms_bosco_siteconf_copy node/SITECONF/local T3_XX_Here ''
     cmp node/site-local-config.xml "$whole"
     [ -z "$(find gwms_bosco/siteconf -type l ! -name local)" ]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The shell libraries of web proxies, function by function.
 
+# shellcheck disable=SC2154,SC2317 # what the libraries set and call
 load node
 
 setup() {
@@ -274,6 +275,130 @@ print(zlib.decompress(base64.b64decode(sys.argv[1].split("p1=")[1].translate(str
     done
     printf 'BAD=08\n' >"$GWMS_BOSCO_DIR/web_proxy.rounds"
     [ "$(gwms_bosco_web_proxy_counter BAD)" = 8 ]
+}
+
+# rounds_of SITE BACKUP: a pilot of these, whose proxies are found to be as `verdict` (URL -> ok, slow, bad) and `reason`
+# have them.
+rounds_of() {
+    proxy_site=$1 proxy_backup=$2 proxy_direct=False round_why='' round_siteconf='' round_cvmfs=''
+    declare -gA verdict reason=()
+    gwms_bosco_web_proxy_round() {
+        local url
+        proxy_verdicts=() proxy_latencies=() proxy_squids=() proxy_notes=()
+        for url in "${@:3}"; do
+            proxy_verdicts+=("${verdict[$url]}") proxy_latencies+=(5) proxy_squids+=(unknown)
+            proxy_notes+=("${reason[$url]-none}")
+        done
+    }
+}
+
+# conf KEY...: of web_proxy.conf, in one line.
+conf() {
+    local key line=''
+    for key; do line+="${line:+ }$(gwms_bosco_state_read web_proxy.conf "$key")"; done
+    printf '%s' "$line"
+}
+
+check_rounds() {
+    for _ in $(seq "$1"); do
+        gwms_bosco_web_proxy_check_round
+        gwms_bosco_web_proxy_remember
+    done
+}
+
+@test "rounds: what steps back to the first choice has returned to it, and watches it as such" {
+    rounds_of http://a:1 http://b:1
+    gwms_bosco_web_proxy_write backup http://b:1 backup http://a:1 site http://b:1 False
+    verdict=([http://a:1]=bad [http://b:1]=bad)
+    check_rounds 2
+    # The third bad round of the backup is the first good one of the other.
+    verdict[http://a:1]=ok
+    check_rounds 1
+    [ "$(conf STATE PROXY SOURCE MAIN LIST)" = 'main http://a:1 site http://a:1 http://a:1;http://b:1' ]
+    verdict=([http://a:1]=bad [http://b:1]=ok)
+    check_rounds 3
+    [ "$(conf STATE PROXY SOURCE MAIN)" = 'backup http://b:1 backup http://a:1' ]
+}
+
+@test "rounds: of backups alone the first is a backup too when it is stepped back to" {
+    rounds_of '' http://a:1,http://b:1
+    gwms_bosco_web_proxy_write backup http://b:1 backup http://a:1 backup http://a:1,http://b:1 False
+    verdict=([http://a:1]=bad [http://b:1]=bad)
+    check_rounds 2
+    verdict[http://a:1]=ok
+    check_rounds 1
+    [ "$(conf STATE PROXY SOURCE MAIN LIST)" = 'backup http://a:1 backup http://a:1 http://a:1;http://b:1' ]
+}
+
+# choose URL=SOURCE=VERDICT=REASON...: what proxy_setup takes of these candidates, as STATE URL SOURCE, MAIN MAIN_SOURCE.
+choose() {
+    local word url source found text
+    proxy_urls=() proxy_sources=() proxy_why=''
+    for word; do
+        IFS='=' read -r url source found text <<<"$word"
+        verdict[http://$url:1]=$found reason[http://$url:1]=$text
+        [ "$source" = backup ] || { proxy_urls+=("http://$url:1") proxy_sources+=("$source"); }
+    done
+    gwms_bosco_web_proxy_choose || true
+    printf '%s %s %s, %s %s' "$proxy_state" "$proxy_url" "$proxy_source" "$proxy_main" "$proxy_main_source"
+}
+
+@test "choose: the first choice is the best that may come back" {
+    rounds_of '' http://n:1
+    while IFS='|' read -r words expected; do
+        # shellcheck disable=SC2086 # words
+        IFS=, read -r -a words <<<"$words"
+        [ "$(choose "${words[@]}" n=backup=ok=none)" = "$expected" ]
+    done <<'TABLE'
+a=site=ok=none,b=site=ok=none|main http://a:1 site, http://a:1 site
+a=site=bad=cvmfs: no answer in time,b=site=ok=none|backup http://b:1 site, http://a:1 site
+a=site=bad=cvmfs: (7) refused,b=http-proxy=ok=none|backup http://b:1 http-proxy, http://a:1 site
+a=egress=bad=cvmfs: status 503 X,b=site=ok=none|backup http://b:1 site, http://a:1 egress
+a=site=slow=takes 2000 ms,b=site=ok=none|backup http://b:1 site, http://a:1 site
+a=site=bad=cvmfs: a stale answer,b=site=ok=none|backup http://b:1 site, http://a:1 site
+a=site=bad=cvmfs: no answer,b=site=bad=cvmfs: no answer,c=site=ok=none|backup http://c:1 site, http://a:1 site
+a=site=bad=cvmfs: no .cvmfspublished but something else (text/html),b=site=ok=none|main http://b:1 site, http://b:1 site
+a=site=bad=frontier: no answer of Frontier but something else (x),b=site=ok=none|main http://b:1 site, http://b:1 site
+a=site=bad=cvmfs: sends elsewhere: http://x,b=site=ok=none|main http://b:1 site, http://b:1 site
+a=site=bad=cvmfs: not an answer of HTTP,b=site=ok=none|main http://b:1 site, http://b:1 site
+a=site=bad=cvmfs: status 404 ,b=site=ok=none|main http://b:1 site, http://b:1 site
+a=wpad=bad=no header of a cache,b=wpad=ok=none|main http://b:1 wpad, http://b:1 wpad
+a=site=bad=cvmfs: sends elsewhere: x,b=site=bad=cvmfs: no answer,c=site=ok=none|backup http://c:1 site, http://b:1 site
+a=site=bad=cvmfs: sends elsewhere: x,b=site=bad=cvmfs: no answer|backup http://n:1 backup, http://b:1 site
+a=site=bad=cvmfs: sends elsewhere: x|backup http://n:1 backup, http://a:1 site
+n=backup=ok=none|backup http://n:1 backup, http://n:1 backup
+TABLE
+    rounds_of '' ''
+    [ "$(choose a=site=slow=takes-2000 b=site=bad=x)" = 'main http://a:1 site, http://a:1 site' ]
+    [ "$(choose a=site=bad=x b=site=slow=takes-2000)" = 'backup http://b:1 site, http://a:1 site' ]
+    [ "$(choose a=site=bad=x)" = 'none none none, http://a:1 site' ]
+    [ "$(choose)" = 'none none none, none none' ]
+}
+
+@test "test: who is not named by the site must show that it keeps what it delivers" {
+    proxy_test_frontier='' proxy_max_latency_ms=1000 proxy_end=$((SECONDS + 9)) proxy_folder=$GWMS_BOSCO_DIR
+    proxy_site=http://site:1 proxy_backup=http://near:1 proxy_tunnel=http://tunnel:1
+    gwms_bosco_fetch() { published | answer_file "$1" "${headers[@]}"; echo 0.001 >"$1.time"; }
+    tested() { gwms_bosco_web_proxy_test 0 "$1"; cut -d ' ' -f 1,3- "$GWMS_BOSCO_DIR/0.verdict"; }
+    headers=('Server: x')
+    [ "$(tested http://found:1)" = 'bad none no header of a cache' ]
+    for url in http://site:1 http://near:1 http://tunnel:1; do
+        [ "$(tested "$url")" = 'ok none no header of a cache' ]
+    done
+    [ "$(tested DIRECT)" = 'ok none none' ]
+    for header in 'Via: 1.1 x' 'X-Cache: MISS from x' 'X-Cache-Lookup: MISS from x:80' 'Age: 0'; do
+        headers=("$header")
+        [ "$(tested http://found:1)" = 'ok unknown none' ]
+    done
+    # Nothing was asked for.
+    proxy_test_cvmfs=''
+    [ "$(tested http://found:1)" = 'ok unknown not tested, as no object is named' ]
+}
+
+@test "choose: why is kept of one that is taken all the same" {
+    rounds_of '' ''
+    choose 'a=site=ok=no header of a cache' >/dev/null
+    [ "$proxy_why" = 'site a:1: no header of a cache' ]
 }
 
 @test "wait_ms: anywhere below the spread" {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -178,6 +179,25 @@ def test_warns(tmp_path: Path, text: str, field: str, message: str) -> None:
     (line,) = found(tmp_path, block(text))
     assert f"warning: runtime.web_proxies{field}: " in line
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("text", "cap"),
+    [
+        ("{discover: [wpad]}", 1000),
+        ("{discover: [wpad], max_jobs: 50}", 50),
+        (f"{{discover: [wpad], backup: {ONE}}}", 1000),
+        (f"{{discover: [wpad], proxies: {ONE}}}", None),
+        (f"{{discover: [wpad], proxies: {ONE}, max_jobs: 2000}}", 2000),
+        (f"{{proxies: {ONE}, max_jobs: 50}}", None),
+    ],
+)
+def test_cap_of_what_is_discovered(tmp_path: Path, text: str, cap: Optional[int]) -> None:
+    assert described(tmp_path, block(text)).discovery_cap == cap
+
+
+def test_stated_cap_beside_own_proxies_has_an_effect(tmp_path: Path) -> None:
+    assert found(tmp_path, block(f"{{discover: [wpad], proxies: {ONE}, max_jobs: 10}}")) == []
 
 
 def test_refuses_a_fixed_proxy_of_cvmfs_beside_tested_ones(tmp_path: Path) -> None:

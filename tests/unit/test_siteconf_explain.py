@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from WMCore.Storage.RucioFileCatalog import readRFC
+from WMCore.Storage.TrivialFileCatalog import readTFC, tfcProtocol
 
 from glideinwms_bosco.errors import SiteconfError, UsageError
 from glideinwms_bosco.siteconf.bounded import within_deadline
 from glideinwms_bosco.siteconf.codes import CMSSW, WMCORE
-from glideinwms_bosco.siteconf.explain import MAX_LFN_CHARS, OLD_CMSSW, Attempt, explain
+from glideinwms_bosco.siteconf.explain import MAX_LFN_CHARS, OLD_CMSSW, OLD_WMCORE, Attempt, explain
 from glideinwms_bosco.siteconf.from_tree import read_tree
 from tests.unit.cmssw_rules import read_as_cmssw
 from tests.unit.siteconf_tree import CATALOG, CONFIG, SIBLING, SITE, STORAGE, siteconf_path, write_siteconf
@@ -54,12 +55,88 @@ def test_good_tree_in_full(tmp_path: Path) -> None:
         (CMSSW, "read", 2, "root://fed.example.org//store/a"),
         (OLD_CMSSW, "read", 1, "root://fed.example.org//store/a"),
         (WMCORE, "write", 1, "davs://se.example.org:2880/pnfs/example.org/store/a"),
+        (OLD_WMCORE, "write", 1, "davs://se.example.org:2880/pnfs/store/a"),
     ]
-    assert attempts[-1].steps == (
+    assert attempts[3].steps == (
         "pnfs (rule on line 6): /store/a -> /pnfs/example.org/store/a",
         "WebDAV (rule on line 8): /pnfs/example.org/store/a -> davs://se.example.org:2880/pnfs/example.org/store/a",
     )
-    assert attempts[-1].line == 16
+    assert [attempt.line for attempt in attempts[3:]] == [16, 10]
+    assert attempts[4].steps == (
+        "direct (rule on line 3): /store/a -> /pnfs/store/a",
+        "davs (rule on line 4): /pnfs/store/a -> davs://se.example.org:2880/pnfs/store/a",
+    )
+
+
+@pytest.mark.parametrize("lfn", LFNS)
+@pytest.mark.parametrize("name", ["local", "T2_FI_HIP"])
+def test_old_stage_out_of_real_ones_as_the_real_wmcore_resolves_it(
+    name: str, lfn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = read_as_wmcore(REAL, monkeypatch, name).config.localStageOut["catalog"]
+    file = (REAL / name).resolve() / "PhEDEx" / "storage.xml"
+    (attempt,) = explained(REAL / name, lfn, OLD_WMCORE)
+    assert attempt.pfn == (readTFC(str(file)).matchLFN(tfcProtocol(url), lfn) or "")
+    assert bool(attempt.pfn) == lfn.startswith("/store/")
+
+
+FALLBACK = """\
+    </local-stage-out>
+    <fallback-stage-out>
+      <command value="xrdcp"/><lfn-prefix value="root://lost.example.org/"/><phedex-node value="T2_XX_Lost"/>
+    </fallback-stage-out>
+    <fallback-stage-out>
+      <command value="cp"/><lfn-prefix value="/mnt/near"/><phedex-node value="T2_XX_Near"/>
+    </fallback-stage-out>
+"""
+
+
+def test_old_fallback_is_the_last_one_with_its_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = write_siteconf(tmp_path, CONFIG, "    </local-stage-out>\n", FALLBACK)
+    first, second = explained(local, "/store/a", OLD_WMCORE)
+    (real,) = read_as_wmcore(tmp_path, monkeypatch).config.fallbackStageOut
+    assert (second.command, second.site) == (real["command"], real["phedex-node"]) == ("cp", "T2_XX_Near")
+    assert second.pfn == real["lfn-prefix"] + "/store/a" == "/mnt/near/store/a"
+    assert (first.pfn[:7], second.line) == ("davs://", 18)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('<command value="cp"/>', "", "WMCore stops: <fallback-stage-out> has no command"),
+        ('<phedex-node value="T2_XX_Near"/>', "", "WMCore stops: <fallback-stage-out> has no phedex-node"),
+        ('<phedex-node value="T2_XX_Test"/>', "", "WMCore stops: <local-stage-out> has no phedex-node"),
+        ("storage.xml?protocol=davs", "storage.xml", "not known: the catalog"),
+    ],
+)
+def test_old_wmcore_stops_where_an_old_element_lacks_something(tmp_path: Path, old: str, new: str, words: str) -> None:
+    local = write_siteconf(tmp_path, CONFIG, "    </local-stage-out>\n", FALLBACK)
+    config = siteconf_path(tmp_path, CONFIG)
+    config.write_text(config.read_text().replace(old, new))
+    attempts = explained(local, "/store/a", OLD_WMCORE)
+    assert [attempt.pfn for attempt in attempts] == ["", ""]
+    assert all(attempt.why.startswith(words) for attempt in attempts)
+
+
+def test_old_fallback_without_a_prefix_has_no_pfn(tmp_path: Path) -> None:
+    local = write_siteconf(
+        *(tmp_path, CONFIG, "    </local-stage-out>\n"), FALLBACK.replace('<lfn-prefix value="/mnt/near"/>', "")
+    )
+    assert explained(local, "/store/a", OLD_WMCORE)[1].why == "there is no lfn-prefix"
+
+
+def test_old_stage_out_needs_the_own_catalog(tmp_path: Path) -> None:
+    local = write_siteconf(tmp_path)
+    siteconf_path(tmp_path, CATALOG).unlink()
+    assert explained(local, "/store/a", OLD_WMCORE) == []
+    config = siteconf_path(tmp_path, CONFIG)
+    config.write_text(config.read_text().replace("    </local-stage-out>\n", FALLBACK))
+    assert all("is not there" in attempt.why for attempt in explained(local, "/store/a", OLD_WMCORE))
+
+
+def test_catalog_outside_the_tree_is_not_guessed(tmp_path: Path) -> None:
+    local = write_siteconf(tmp_path, CONFIG, "SITECONF/T2_XX_Test/PhEDEx", "SITECONF/T2_XX_Other/PhEDEx")
+    assert explained(local, "/store/a", OLD_WMCORE) == []
 
 
 def rule(lfn: str, pfn: str, chain: Any = None) -> dict[str, Any]:

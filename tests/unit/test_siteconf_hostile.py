@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from glideinwms_bosco.siteconf.resolve import MAX_CHAIN
 from tests.unit.siteconf_tree import CATALOG, CONFIG, SIBLING, SITE, STORAGE, siteconf_path, write_siteconf
+from tests.unit.siteconf_world import site_file
 
 MAX_SECONDS = 1.0
 GRACE_SECONDS = 1.0
 """For a child process to start and end on a busy machine; the deadline in it is a second."""
 MAX_MIB = 200
 LIMIT_SECONDS = 20
+MAX_LINES = 25
+"""That an operator gets to read about one SITECONF."""
 
 # The process measures itself, as its ru_maxrss would include what the test had at the fork.
 _MEASURE = """
@@ -43,15 +47,16 @@ print(checked, explained, int(peak[1]) / 1024, ",".join(map(str, sorted(set(numb
 """
 
 
+def _limited() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_SECONDS, LIMIT_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+
 def looked_at(folder: Path, lfn: str = "/store/data/a.root") -> tuple[float, float, set[int]]:
     """Seconds to check and to explain, and the codes found; in a process with limits of its own."""
 
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_SECONDS, LIMIT_SECONDS))
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-
     argv = [sys.executable, "-c", _MEASURE, str(folder), lfn]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True, preexec_fn=limited)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True, preexec_fn=_limited)
     checked, explained, mib, codes = done.stdout.split(" ")
     assert float(mib) < MAX_MIB
     return float(checked), float(explained), {int(code) for code in codes.split(",") if code.strip()}
@@ -124,6 +129,98 @@ HOSTILE = {
     ),
     "sibling-many-values": (SIBLING, "[" + "1," * 120_000 + "1]", 1),
 }
+
+
+# As above; of a site file that names the folder of the tree, its files or its siblings, and of an import.
+_MEASURE_SITE = """
+import json, re, sys, time
+from pathlib import Path
+from glideinwms_bosco.errors import BoscoError
+from glideinwms_bosco.pilot.plan import pilot_plan
+from glideinwms_bosco.site.load import load_site
+from glideinwms_bosco.siteconf.from_tree import read_tree
+from glideinwms_bosco.siteconf.to_block import to_block
+began = time.process_time()
+problems = []
+try:
+    if sys.argv[1] == "import":
+        to_block(read_tree(Path(sys.argv[2])))
+    else:
+        site = load_site(Path(sys.argv[2]))[0]
+        problems = [problem for problem in pilot_plan(site, Path("/nowhere"))[1] if "siteconf" in problem.field]
+except BoscoError as err:
+    problems = [err]
+seconds = time.process_time() - began
+peak = re.search("VmHWM:\\\\s*([0-9]+)", Path("/proc/self/status").read_text())
+print(json.dumps([seconds, int(peak[1]) / 1024, [str(problem) for problem in problems]]))
+"""
+
+
+def processed(what: str, path: Path) -> tuple[float, list[str]]:
+    """Seconds for an import, or for what `site check` does with a site file, and what is said; as `looked_at`."""
+    argv = [sys.executable, "-c", _MEASURE_SITE, what, str(path)]
+    # It imports much, and its own limit is one of CPU time.
+    wall_s = 3 * LIMIT_SECONDS
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=wall_s, check=True, preexec_fn=_limited)
+    seconds, mib, said = json.loads(done.stdout)
+    assert mib < MAX_MIB
+    assert all("\n" not in sentence for sentence in said)
+    return float(seconds), [str(sentence) for sentence in said]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_is_imported_or_refused_at_once(tmp_path: Path, name: str) -> None:
+    which, text, _number = HOSTILE[name]
+    local = write_siteconf(tmp_path)
+    siteconf_path(tmp_path, which).write_text(text, encoding="utf-8")
+    seconds, _said = processed("import", local)
+    assert seconds < MAX_SECONDS
+
+
+# A site file names no site-local-config.xml: it is made.
+WAYS = [(name, way) for name in HOSTILE for way in ("tree", "files") if way == "tree" or HOSTILE[name][0] != CONFIG]
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_is_refused_at_once_by_way_of_a_site_file(tmp_path: Path, name: str, way: str) -> None:
+    which, text, _number = HOSTILE[name]
+    write_siteconf(tmp_path)
+    siteconf_path(tmp_path, which).write_text(text, encoding="utf-8")
+    block = {
+        "site": SITE,
+        "data_access": [
+            {"volume": "Disk", "protocol": "WebDAV"},
+            {"site": "T1_XX_Fed", "volume": "Federation", "protocol": "XRootD"},
+        ],
+        "stage_out": [{"volume": "Disk", "protocol": "WebDAV"}],
+        "storage": str(siteconf_path(tmp_path, STORAGE)),
+        "phedex_catalog": str(siteconf_path(tmp_path, CATALOG)),
+        "event_data": ["trivialcatalog_file:/etc/cvmfs/SITECONF/local/PhEDEx/storage.xml?protocol=davs"],
+        "siblings": {"T1_XX_Fed": str(siteconf_path(tmp_path, SIBLING).parent)},
+    }
+    path = site_file(tmp_path, {"site": SITE, "tree": str(tmp_path)} if way == "tree" else block)
+    seconds, said = processed("site", path)
+    assert any(": error: runtime.siteconf" in sentence for sentence in said)
+    assert len(said) < MAX_LINES
+    assert seconds < MAX_SECONDS
+
+
+CHAIN = [
+    {"protocol": f"P{i}", "access": "virtual", "rules": [{"lfn": "(.*)", "pfn": "$1", "chain": f"P{i + 1}"}]}
+    for i in range(MAX_CHAIN)
+] + [{"protocol": f"P{MAX_CHAIN}", "access": "virtual", "rules": [{"lfn": "(.*)", "pfn": "/$1"}]}]
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_longest_chain_is_taken_and_no_longer_one(tmp_path: Path, extra: int) -> None:
+    first = [{"protocol": "P", "access": "global-rw", "rules": [{"lfn": "(.*)", "pfn": "$1", "chain": "P0"}]}]
+    protocols = [*first[:extra], *CHAIN]
+    use = {"volume": "Disk", "protocol": protocols[0]["protocol"]}
+    item = {"volume": "Disk", "rse": SITE, "protocols": protocols}
+    block = {"site": SITE, "data_access": [use], "stage_out": [use], "storage": [item]}
+    _seconds, said = processed("site", site_file(tmp_path, block))
+    too_long = [sentence for sentence in said if f"chains of Disk are longer than {MAX_CHAIN}; " in sentence]
+    assert len(too_long) == extra
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -14,6 +14,7 @@ from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.webproxy.budget import DISCOVERED, Budget, budget
 from glideinwms_bosco.webproxy.capacity import SETUP_REQUESTS, spread_s
+from tests.unit.network_text import closed
 from tests.unit.site_text import VALID
 
 SQUID = "http://squid.example.org:3128"
@@ -127,11 +128,19 @@ def test_site_that_lives_on_discovery_has_a_cap(tmp_path: Path, jobs: int, refus
     assert refused or found.spread_of(here) == spread_s(jobs, 50)
 
 
-def test_cap_is_for_each_site_alone_and_not_beside_own_proxies(tmp_path: Path) -> None:
+def test_cap_is_for_each_site_alone_and_none_beside_own_proxies_unless_stated(tmp_path: Path) -> None:
     block = "{discover: [wpad], max_jobs: 100}"
     sites = [site(tmp_path, name, block) for name in ("a", "b")]
     own = site(tmp_path, "c", f"{{discover: [wpad], proxies: [{proxy('clients: 5000')}]}}")
     assert budget([*sites, own], limits(Entry_a=100, Entry_b=100, Entry_c=5000)).problems == ()
+
+
+@pytest.mark.parametrize(("jobs", "refused"), [(100, False), (101, True)])
+def test_stated_cap_holds_beside_own_proxies(tmp_path: Path, jobs: int, refused: bool) -> None:
+    block = f"{{discover: [environment], proxies: [{proxy('clients: 5000')}], max_jobs: 100}}"
+    found = budget([site(tmp_path, "a", block)], limits(Entry_a=jobs))
+    assert [problem.field for problem in errors(found)] == ["runtime.web_proxies.max_jobs"] * refused
+    assert [(load.url, load.clients) for load in found.loads] == [(SQUID, jobs), (DISCOVERED, jobs)]
 
 
 def test_unknown_limit_is_a_warning_for_all_who_share(tmp_path: Path) -> None:
@@ -151,3 +160,113 @@ def test_sites_without_the_block_have_no_part(tmp_path: Path) -> None:
     plain = load_site(path)[0]
     found = budget([plain], {})
     assert (found.loads, found.problems, found.spread_of(plain)) == ((), (), 0)
+
+
+FIXED = f"cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: '{SQUID}|http://other:1;DIRECT'}}"
+FRONTIER = """siteconf:
+    site: T3_XX_b
+    stage_out: [{site: T2_XX_Near, volume: V, protocol: P}]
+    siblings: {T2_XX_Near: /srv/near}
+    frontier: {proxies: ["http://Squid.example.org:3128"]}"""
+
+
+def other(folder: Path, name: str, runtime: str) -> SiteDescription:
+    """A site file with another runtime block than one of web_proxies alone."""
+    text = VALID.replace("T3_XX_Test", f"T3_XX_{name}").replace("Test_Entry", f"Entry_{name}")
+    path = folder / f"{name}.yaml"
+    path.write_text(text.replace("entries:\n", f"runtime:\n  {runtime}\nentries:\n"), encoding="utf-8")
+    return load_site(path)[0]
+
+
+def behind_tunnel(folder: Path, name: str) -> SiteDescription:
+    """A closed site whose pilots ask 192.0.2.11:3128 by way of the tunnel."""
+    text = closed(("web_proxy: egress", "web_proxy: squid"), ("T3_XX_Test", f"T3_XX_{name}"))
+    path = folder / f"{name}.yaml"
+    block = "runtime:\n  cvmfs: {repositories: [a.example.org]}\n"
+    text = text.replace("Test_Entry", f"Entry_{name}").replace("entries:\n", f"{block}entries:\n")
+    path.write_text(text, encoding="utf-8")
+    return load_site(path)[0]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "field", "role"),
+    [
+        (FIXED, "runtime.cvmfs.proxy", "cvmfs.proxy"),
+        (FRONTIER, "runtime.siteconf.frontier.proxies[0]", "frontier.proxies"),
+    ],
+)
+def test_fixed_proxies_count_where_another_site_states_the_capacity(
+    tmp_path: Path, runtime: str, field: str, role: str
+) -> None:
+    sites = [
+        site(tmp_path, "a", f"{{proxies: [{proxy('clients: 1000')}]}}"),
+        other(tmp_path, "b", runtime),
+    ]
+    fits = budget(sites, limits(Entry_a=600, Entry_b=400))
+    assert errors(fits) == []
+    assert [(use.entry, use.role) for use in fits.loads[0].uses] == [("Entry_a", "main"), ("Entry_b", role)]
+    assert fits.spread_of(sites[0]) == spread_s(1000, 50)
+    found = errors(budget(sites, limits(Entry_a=600, Entry_b=401)))
+    assert [problem.field for problem in found] == ["runtime.web_proxies.proxies[0]", field]
+    assert found[1].line == sites[1].line(field)
+    assert all(
+        "allow 1001" in problem.message and "a: Entry_a 600; b: Entry_b 401" in problem.hint for problem in found
+    )
+
+
+def test_squid_behind_a_tunnel_counts_where_an_open_site_states_the_capacity(tmp_path: Path) -> None:
+    url = "http://192.0.2.11:3128"
+    sites = [
+        site(tmp_path, "a", f"{{proxies: [{proxy('clients: 1000', url)}]}}"),
+        behind_tunnel(tmp_path, "b"),
+    ]
+    fits = budget(sites, limits(Entry_a=600, Entry_b=400))
+    assert fits.problems == ()
+    assert fits.spread_of(sites[1]) == spread_s(1000, 50)
+    found = errors(budget(sites, limits(Entry_a=600, Entry_b=401)))
+    assert [problem.field for problem in found] == ["runtime.web_proxies.proxies[0]", "network.web_proxy"]
+
+
+def test_egress_proxy_counts_as_the_squid_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "b.yaml"
+    path.write_text(closed(runtime="runtime:\n  cvmfs: {repositories: [a.example.org]}\n"), encoding="utf-8")
+    here = load_site(path)[0]
+    assert budget([here], limits(Test_Entry=1)).problems == ()
+    stated = site(tmp_path, "a", f"{{proxies: [{proxy('clients: 10', 'http://egress.example.org:80')}]}}")
+    assert len(errors(budget([stated, here], limits(Entry_a=5, Test_Entry=6)))) == 2
+
+
+def test_proxy_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    block = f"web_proxies: {{proxies: [{proxy('clients: 10')}]}}\n  {FRONTIER}"
+    found = budget([other(tmp_path, "b", block)], limits(Entry_b=10))
+    assert found.problems == ()
+    assert [(use.entry, use.role) for use in found.loads[0].uses] == [("Entry_b", "main")]
+
+
+def test_capacity_that_nobody_states_is_one_line_with_what_to_write(tmp_path: Path) -> None:
+    found = budget([other(tmp_path, "b", FIXED)], limits(Entry_b=10)).problems
+    assert [(problem.severity, problem.field) for problem in found] == [("warning", "runtime.cvmfs.proxy")] * 2
+    assert found[0].message == f"no site file states what {SQUID} bears, so the pilots that ask it are not counted"
+    assert found[0].hint == "name it under runtime.web_proxies.proxies instead, with its capacity"
+    (tunnel,) = budget([behind_tunnel(tmp_path, "c")], limits(Entry_c=10)).problems
+    assert (tunnel.severity, tunnel.field) == ("warning", "network.web_proxy")
+    advice = tunnel.hint.partition("runtime.web_proxies.")[2].replace("N", "10")
+    path = Path(tunnel.file)
+    text = path.read_text(encoding="utf-8").replace("runtime:\n", f"runtime:\n  web_proxies: {{{advice}}}\n")
+    path.write_text(text, encoding="utf-8")
+    assert budget([load_site(path)[0]], limits(Entry_c=10)).problems == ()
+    assert errors(budget([load_site(path)[0]], limits(Entry_c=11)))
+
+
+def test_proxy_of_a_disabled_site_needs_no_capacity(tmp_path: Path) -> None:
+    off = other(tmp_path, "b", FIXED)
+    path = Path(off.file)
+    path.write_text("enabled: false\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert budget([load_site(path)[0]], {}).problems == ()
+
+
+@pytest.mark.parametrize("value", ["DIRECT", "auto", "http://squid.example.org", "https://squid.example.org:3128"])
+def test_fixed_proxy_that_no_capacity_can_be_stated_for_is_not_counted(tmp_path: Path, value: str) -> None:
+    stated = site(tmp_path, "a", f"{{proxies: [{proxy('clients: 1')}]}}")
+    fixed = f"cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: '{value}'}}"
+    assert budget([stated, other(tmp_path, "b", fixed)], limits(Entry_a=1, Entry_b=1)).problems == ()

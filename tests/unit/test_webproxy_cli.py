@@ -105,6 +105,23 @@ def test_refusal_shows_the_sums(host: Path, capsys: pytest.CaptureFixture[str]) 
     assert lines[2:6] == [["a", "600"], ["Entry_a", "600"], ["b", "500"], ["Entry_b", "500"]]
 
 
+def test_fixed_proxy_of_cvmfs_counts_with_the_limits_of_its_site(
+    host: Path, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(host, "a", limit(600), block())
+    fixed = f'runtime: {{cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: "{SQUID}"}}}}\n'
+    write(host, "b", limit(400), fixed)
+    assert check("b")["ok"]
+    assert main(["site", "check", "b"]) == OK
+    assert ["Entry_b", "(cvmfs.proxy)", "400"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    write(host, "b", limit(401), fixed)
+    assert messages(check("b")) == [f"{SQUID} bears 1000 pilots, and the limits of its entries allow 1001"]
+    (host / "sites.d" / "a.yaml").unlink()
+    found = check("b")
+    assert found["ok"]
+    assert [problem["field"] for problem in found["problems"]] == ["runtime.cvmfs.proxy"]
+
+
 def test_entry_without_a_limit_counts_with_that_of_glideinwms(host: Path, check: Check) -> None:
     write(host, "a", "", block())
     assert "allow 10000" in messages(check())[0]

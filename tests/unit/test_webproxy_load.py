@@ -102,6 +102,13 @@ def test_reports_are_added_up_by_entries() -> None:
     assert measure(LOAD, reports(3, 2) + others) == Measured(pilots=7, using=4, stepped_back=2, latency_ms=20, errors=5)
 
 
+def test_pilots_on_the_second_of_their_site_s_proxies_have_not_stepped_back_from_it() -> None:
+    uses = (Use("a", "A", "main", 150),)
+    first, second = (measure(ProxyLoad(url, Capacity(clients=200), uses), reports(0, 4)) for url in (SQUID, NEAR))
+    assert (first.using, first.stepped_back) == (0, 4)
+    assert (second.using, second.stepped_back) == (4, 0)
+
+
 def test_pilots_that_use_their_own_proxy_are_no_load_of_their_backup() -> None:
     load = ProxyLoad(NEAR, Capacity(clients=10), (Use("a", "A", "backup", 10),))
     found = measure(load, reports(30, 0))

@@ -131,6 +131,7 @@ gwms_bosco_siteconf_take() {
 gwms_bosco_siteconf_copy() {
     local tree=$GWMS_BOSCO_DIR/siteconf/SITECONF found real site subsite name reason
     found=$(gwms_bosco_siteconf_check "$1" "$2" "$3") || { printf '%s\n' "$found"; return 1; }
+    gwms_bosco_siteconf_healthy "$found" || return 1
     real=$(cd -P "$1" && pwd -P) || return 1
     site=$(gwms_bosco_siteconf_fact "$found" site)
     subsite=$(gwms_bosco_siteconf_fact "$found" subsite)

@@ -2,17 +2,22 @@
 # shellcheck shell=bash
 # Is a SITECONF whole, as the programs of a payload will read it? By awk, as most nodes have no XML program; where there
 # is xmllint, it is asked too.
+# gwms-bosco-include: lib/siteconf_storage.sh
 
-# Longer is no site-local-config.xml and no storage.json.
-GWMS_BOSCO_SITECONF_MAX_BYTES=1048576
+# Longer is no site-local-config.xml and no storage.json; the factory takes no more either.
+GWMS_BOSCO_SITECONF_MAX_BYTES=262144
 
 # gwms_bosco_siteconf_program: awk; input a site-local-config.xml. Exit 0 and lines `site NAME`, `subsite NAME`,
-# `sibling NAME`; else 1 and a last line `line N: reason`. Stricter than XML: no document type, no CDATA, no entities but
-# the five of XML. Its records end at `>`, so that the time grows with the length and not with its square.
-# Source of what is asked: cms-sw/cmssw FWCore/Services/src/SiteLocalConfigService.cc.
+# `sibling NAME`, `catalog SITE VOLUME PROTOCOL` and `method SITE VOLUME PROTOCOL` (SITE `.` for the own one), `fault TEXT`
+# for what is whole but fails a reader; else 1 and a last line `line N: reason`. Stricter than XML: no document type, no
+# CDATA, no entities but the five of XML. Its records end at `>` and its tags are short, so that the time grows with the
+# length and not with its square.
+# Source of what is asked: cms-sw/cmssw FWCore/Services/src/SiteLocalConfigService.cc; dmwm/WMCore
+# src/python/WMCore/Storage/SiteLocalConfig.py.
 gwms_bosco_siteconf_program() {
     cat <<'PROGRAM'
 function fail(text) { failed = 1; print "line " line ": " text; exit 1 }
+function fault(text) { print "fault site-local-config.xml line " line ": " text }
 function newlines(text) { return gsub(/\n/, "\n", text) }
 function plain(what, value) {
     if (value !~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ || length(value) > 64) fail("the name of a " what " is none")
@@ -45,7 +50,33 @@ function attributes(name, rest,    piece, at, key, value, others) {
     }
     if (rest ~ /[^ \t\r\n]/) fail("cannot read the attributes of <" name ">")
 }
-function meaning(name) {
+function place(kind) {
+    if (++places > 100) fail("more than 100 catalogs and methods")
+    if (kind == "method" && "site" in attribute && attribute["site"] == "") fault("a method has an empty site")
+    if (attribute["volume"] !~ /^[^ \t\r\n]+$/ || attribute["protocol"] !~ /^[^ \t\r\n]+$/) {
+        fault("a " kind " has no volume or no protocol")
+    } else {
+        print kind, attribute["site"] == "" ? "." : attribute["site"], attribute["volume"], attribute["protocol"]
+    }
+}
+function needs(path,    url) {
+    had[path] = 1
+    url = attribute["url"]
+    if (path == "event-data/catalog" && url !~ /^trivialcatalog_file:\/[^? \t\r\n]+\?protocol=[^&?= \t\r\n]+(&[^ \t\r\n]*)?$/)
+        fault("a catalog of event-data is no URL trivialcatalog_file:PATH with a protocol")
+    if (path == "calib-data/frontier-connect/server" && url !~ /^https?:\/\/[^ \t\r\n()\/]+\/[^ \t\r\n()\/]+[^ \t\r\n()]*$/)
+        fault("a server of Frontier is no URL with a servlet")
+    if (path ~ /^calib-data\/frontier-connect\/(backup)?proxy$/ && url !~ /^https?:\/\/[^ \t\r\n()\/]+\/?$/)
+        fault("a proxy is no http://HOST:PORT")
+    if (path ~ /^stage-out\/[^\/]+$/ && path != "stage-out/method") fault("stage-out has something else than methods")
+    if (path == "data-access/catalog") place("catalog")
+    if (path == "stage-out/method") place("method")
+}
+function meaning(name,    path, i) {
+    if (depth >= 2 && stack[2] == "site") {
+        for (i = 3; i <= depth; i++) path = path stack[i] "/"
+        needs(path name)
+    }
     if (depth == 0 && name != "site-local-config") fail("the outermost element is <" name ">")
     if (depth && stack[depth] == "subsite") fail("<subsite> is not empty")
     if (depth == 1 && name == "site") {
@@ -60,6 +91,7 @@ function meaning(name) {
     }
 }
 function element(tag,    name, closed) {
+    if (length(tag) > 16384) fail("a tag of more than 16384 bytes")
     if (substr(tag, 1, 1) == "/") {
         name = substr(tag, 2)
         sub(/[ \t\r\n]+$/, "", name)
@@ -109,6 +141,9 @@ END {
     if (depth) fail("<" stack[depth] "> has no end")
     if (!sites) fail("no <site>")
     if (connects != 1) fail("not exactly one of <frontier-connect> and <local-connect>, but " connects)
+    count = split("event-data/catalog data-access/catalog local-stage-out stage-out/method", needed, " ")
+    if (!("calib-data/local-connect" in had)) needed[++count] = "calib-data/frontier-connect/server"
+    for (i = 1; i <= count; i++) if (!(needed[i] in had)) print "fault site-local-config.xml has no " needed[i]
 }
 PROGRAM
 }
@@ -139,13 +174,6 @@ gwms_bosco_siteconf_xml() {
     printf '%s\n' "$found"
 }
 
-# gwms_bosco_siteconf_storage FILE NAME: a storage.json must be a list; more is not read here.
-gwms_bosco_siteconf_storage() {
-    gwms_bosco_siteconf_file "$1" "$2" || return 1
-    [[ $(head -c 4096 "$1" | tr -d ' \11\12\15\0' | head -c 1) == '[' &&
-        $(tail -c 4096 "$1" | tr -d ' \11\12\15\0' | tail -c 1) == ']' ]] || { echo "$2 is no JSON list"; return 1; }
-}
-
 # gwms_bosco_siteconf_fact LINES NAME: the first value of that name out of what the program has printed.
 gwms_bosco_siteconf_fact() {
     sed -n "/^$2 /{s/^$2 //p;q;}" <<<"$1"
@@ -157,11 +185,11 @@ gwms_bosco_siteconf_siblings() {
 }
 
 # gwms_bosco_siteconf_check FOLDER SITE SUBSITE: look at what SITECONFIG_PATH=FOLDER leads to; SITE and SUBSITE are whose
-# it must be, empty for any. 0 and the program's lines, or 1 and a reason. Readers look for storage.json from the
+# it must be, empty for any. 0 and the lines of both programs, or 1 and a reason. Readers look for storage.json from the
 # folder's physical path, so a link that leads out of a tree loses the other sites.
 # Source: cms-sw/cmssw FWCore/Catalog/src/StorageUtils (canonical path); issue 42801 there.
 gwms_bosco_siteconf_check() {
-    local found real name other
+    local found real name other places
     found=$(gwms_bosco_siteconf_xml "$1/JobConfig/site-local-config.xml") || { echo "$found"; return 1; }
     real=$(cd -P "$1" 2>/dev/null && pwd -P) || { echo 'the folder cannot be entered'; return 1; }
     name=$(gwms_bosco_siteconf_fact "$found" site)
@@ -169,10 +197,38 @@ gwms_bosco_siteconf_check() {
     other=$(gwms_bosco_siteconf_fact "$found" subsite)
     [[ -z $3 || $other == "$3" ]] || { echo "it is of subsite ${other:-none} and not of $3"; return 1; }
     [[ -z $other ]] || real=${real%/*}
-    gwms_bosco_siteconf_storage "$real/storage.json" storage.json || return 1
+    places=$(gwms_bosco_siteconf_storage "$real/storage.json" storage.json "$name") || { echo "$places"; return 1; }
+    found+=$'\n'$places
     for other in $(gwms_bosco_siteconf_siblings "$found"); do
         [[ $other != "$name" ]] || continue
-        gwms_bosco_siteconf_storage "${real%/*}/$other/storage.json" "$other/storage.json" || return 1
+        places=$(gwms_bosco_siteconf_storage "${real%/*}/$other/storage.json" "$other/storage.json" "$other") ||
+            { echo "$places"; return 1; }
+        found+=$'\n'$places
     done
     printf '%s\n' "$found"
+}
+
+# gwms_bosco_siteconf_healthy LINES: do all readers find what they insist on? LINES are those of gwms_bosco_siteconf_check.
+# 0, or 1 and a reason. Asked of a node's SITECONF, which nobody has looked at; that of an entry is what the site file says.
+gwms_bosco_siteconf_healthy() {
+    local LC_ALL=C lines=$'\n'$1$'\n' own kind site volume protocol place writable=no
+    own=$(gwms_bosco_siteconf_fact "$1" site)
+    place=$(gwms_bosco_siteconf_fact "$1" fault)
+    [[ -z $place ]] || { gwms_bosco_report_safe "$place" 160; return 1; }
+    while read -r kind site volume protocol; do
+        [[ $site != . ]] || site=$own
+        place="$site $volume $protocol"
+        if [[ $lines != *$'\n'"place $place "* ]]; then
+            echo "$kind $(gwms_bosco_report_safe "$place" 100) is not in storage.json"
+            return 1
+        fi
+        [[ $kind == method ]] || continue
+        # WMCore refuses all when one lacks the key, and skips those whose rse is null.
+        if [[ $lines == *$'\n'"place $place no"$'\n'* ]]; then
+            echo "method $(gwms_bosco_report_safe "$place" 100) has a volume without the key rse"
+            return 1
+        fi
+        [[ $lines != *$'\n'"place $place yes"$'\n'* ]] || writable=yes
+    done < <(grep -E '^(catalog|method) ' <<<"$1")
+    [[ $writable == yes ]] || { echo 'no method has a volume with an rse'; return 1; }
 }

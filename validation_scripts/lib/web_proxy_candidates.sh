@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # gwms_bosco_web_proxy_settings
+# shellcheck disable=SC2034,SC2154 # results are for the caller; gwms_bosco_web_proxy_settings
 # Which web proxies a node might use, in the order in which they are preferred: that of a closed site's tunnel (the job
 # wrapper has set the variable), those of the site file, of the environment, of PAC files, of WPAD. Whatever is no proxy
 # is left out, and why is kept.
 
-# gwms_bosco_web_proxy_candidates: set proxy_urls and proxy_sources (same index), proxy_why (text), proxy_over (how many
-# were too many). Takes time only for PAC files.
+# gwms_bosco_web_proxy_candidates: set proxy_urls and proxy_sources (same index), proxy_tunnel (the tunnel's, or empty),
+# proxy_why (text), proxy_over (how many were too many). Takes time only for PAC files.
 gwms_bosco_web_proxy_candidates() {
     local way url
     proxy_urls=() proxy_sources=() proxy_why='' proxy_over=0
     [[ -z ${GWMS_BOSCO_EGRESS_WEB_PROXY-} ]] || gwms_bosco_web_proxy_candidate egress "$GWMS_BOSCO_EGRESS_WEB_PROXY"
+    proxy_tunnel=${proxy_urls[0]-}
     for url in ${proxy_site//,/ }; do
         gwms_bosco_web_proxy_candidate site "$url"
     done

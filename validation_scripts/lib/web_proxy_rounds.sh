@@ -11,7 +11,7 @@ GWMS_BOSCO_WEB_PROXY_GOOD_ROUNDS=2
 # gwms_bosco_web_proxy_check_round: test, count, and change web_proxy.conf when it is time. Sets round_latency (ms or -),
 # round_errors (bad rounds so far), round_why of the caller.
 gwms_bosco_web_proxy_check_round() {
-    local state url main source
+    local state url main
     local -a asked
     state=$(gwms_bosco_state_read web_proxy.conf STATE none)
     url=$(gwms_bosco_state_read web_proxy.conf PROXY none)
@@ -19,6 +19,7 @@ gwms_bosco_web_proxy_check_round() {
     round_bad=$(gwms_bosco_web_proxy_counter BAD) round_good=$(gwms_bosco_web_proxy_counter GOOD)
     round_errors=$(gwms_bosco_web_proxy_counter ERRORS)
     [[ $url != none ]] || { round_why='this pilot has no web proxy'; return 0; }
+    [[ $(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE) != egress ]] || proxy_tunnel=$main
     asked=("$url")
     # From afar too: only so can it return.
     [[ $state == main || $main == none || $main == "$url" ]] || asked+=("$main")
@@ -32,11 +33,7 @@ gwms_bosco_web_proxy_check_round() {
     if [[ ${proxy_verdicts[1]-} == ok ]]; then round_good=$((round_good + 1)); else round_good=0; fi
     if [[ $round_good -ge $GWMS_BOSCO_WEB_PROXY_GOOD_ROUNDS ]]; then
         round_latency=${proxy_latencies[1]}
-        source=$(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE)
-        state=main
-        # Of a site that has backups only.
-        [[ $source != backup ]] || state=backup
-        gwms_bosco_web_proxy_change "$state" "$main" "$source"
+        gwms_bosco_web_proxy_take "$main"
     elif [[ $round_bad -ge $GWMS_BOSCO_WEB_PROXY_BAD_ROUNDS ]]; then
         gwms_bosco_web_proxy_step_back "$url"
     fi
@@ -45,7 +42,7 @@ gwms_bosco_web_proxy_check_round() {
 # gwms_bosco_web_proxy_step_back URL: to the first that passes now of the site's other proxies and then of the backup list,
 # or to the servers themselves where that is allowed; not to URL, which is what fails. Where none passes, it stays.
 gwms_bosco_web_proxy_step_back() {
-    local url index=0 source
+    local url index=0
     local -a others=() left=()
     gwms_bosco_web_proxy_fallbacks
     # shellcheck disable=SC2086 # words
@@ -57,13 +54,7 @@ gwms_bosco_web_proxy_step_back() {
         for url in "${left[@]}"; do
             if [[ ${proxy_verdicts[index]} == ok ]]; then
                 round_latency=${proxy_latencies[index]}
-                if [[ $url == DIRECT ]]; then
-                    gwms_bosco_web_proxy_change direct DIRECT direct
-                else
-                    source=backup
-                    [[ ,$proxy_site, != *",$url,"* ]] || source=site
-                    gwms_bosco_web_proxy_change backup "$url" "$source"
-                fi
+                gwms_bosco_web_proxy_take "$url"
                 return 0
             fi
             index=$((index + 1))
@@ -72,10 +63,22 @@ gwms_bosco_web_proxy_step_back() {
     round_why+='; nothing else passes'
 }
 
-# gwms_bosco_web_proxy_change STATE URL SOURCE
-gwms_bosco_web_proxy_change() {
-    if gwms_bosco_web_proxy_write "$1" "$2" "$3" "$(gwms_bosco_state_read web_proxy.conf MAIN none)" \
-        "$(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE none)" "$proxy_site,$proxy_backup" "$proxy_direct"; then
+# gwms_bosco_web_proxy_take URL: change web_proxy.conf. The first choice is the main one on whatever way it is come to.
+gwms_bosco_web_proxy_take() {
+    local state=backup source=backup main main_source
+    main=$(gwms_bosco_state_read web_proxy.conf MAIN none)
+    main_source=$(gwms_bosco_state_read web_proxy.conf MAIN_SOURCE none)
+    if [[ $1 == DIRECT ]]; then
+        state=direct source=direct
+    elif [[ $1 == "$main" ]]; then
+        source=$main_source
+        # Else it is that of a site that has backups only.
+        [[ $source == backup ]] || state=main
+    elif [[ ,$proxy_site, == *",$1,"* ]]; then
+        source=site
+    fi
+    if gwms_bosco_web_proxy_write "$state" "$1" "$source" "$main" "$main_source" "$proxy_site,$proxy_backup" \
+        "$proxy_direct"; then
         round_bad=0 round_good=0
     else
         round_why='cannot write web_proxy.conf'

@@ -62,11 +62,21 @@ gwms_bosco_web_proxy_test() {
     else
         gwms_bosco_web_proxy_first_or_second "$object" "$file" "$url"
     fi
+    if [[ $verdict != bad && $squid == none && -n $url ]]; then
+        gwms_bosco_web_proxy_named "$url" || verdict=bad
+        [[ $verdict == slow ]] || note='no header of a cache'
+    fi
     if [[ $verdict != bad ]]; then
         wait
         [[ ! -s $file.frontier.note ]] || { verdict=bad; IFS= read -r note <"$file.frontier.note"; }
     fi
     gwms_bosco_web_proxy_verdict verdict
+}
+
+# gwms_bosco_web_proxy_named URL: 0 for one that the site file names, which is the operator's word that it may be asked for
+# everything. Any other must be a cache: all pilots would load the servers through one that only forwards.
+gwms_bosco_web_proxy_named() {
+    [[ ,$proxy_site,$proxy_backup,${proxy_tunnel-}, == *",$1,"* ]]
 }
 
 # The Frontier query at the same time; only that it fails is of interest, as its time is the server's too.
