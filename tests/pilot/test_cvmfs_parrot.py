@@ -86,6 +86,29 @@ def test_term_runs_the_payloads_trap(pilot: Pilot, group: bool) -> None:
     assert (process.returncode, out) == (42, b"trapped\n")
 
 
+def check_term_of_a_pilot(pilot: Pilot) -> None:
+    """TERM to all of a pilot's group, itself and what it started, reaches the payload, and its code comes back."""
+    # As glidein_startup.sh: it has a trap of its own and waits for what it started.
+    startup = f"""
+        trap : TERM
+        {pilot.run_with_cvmfs} bash -c '{TRAPPING}' & payload=$!
+        wait $payload
+        while kill -0 $payload 2>/dev/null; do wait $payload; rc=$?; done
+        echo "rc $rc"
+    """
+    process = pilot.node.start(["setsid", "bash", "-c", startup], cwd=pilot.folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    pid = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.killpg(pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert out.splitlines() == [b"trapped", b"rc 42"], (out, err)
+
+
+def test_term_to_the_group_of_a_pilot_runs_the_payloads_trap(pilot: Pilot) -> None:
+    check_term_of_a_pilot(pilot)
+
+
 def test_a_payload_ends_when_its_starter_is_killed(pilot: Pilot) -> None:
     process, pid = started(pilot, "sh", "-c", "echo ready; while :; do sleep 0.07; done")
     os.kill(pid, signal.SIGKILL)

@@ -22,6 +22,7 @@ def test_takes_a_native_repository(make_node: MakeNode, make_pilot: MakePilot, r
     assert (outcome.rc, outcome.status) == (0, "OK"), outcome
     assert pilot.published()["GWMS_BOSCO_CVMFS"] == '"native"'
     assert pilot.published()["HAS_CVMFS"] == "True"
+    assert pilot.published()["GWMS_BOSCO_CVMFS_REPOS"] == '"cms.cern.ch"'
     assert pilot.payload("cat", HELLO).stdout.startswith(b"hello")
 
 
@@ -89,6 +90,8 @@ def test_goes_on_without_cvmfs_when_it_is_not_required(make_node: MakeNode, make
     outcome = pilot.run("cvmfs_setup")
     assert (outcome.rc, outcome.status) == (0, "OK"), outcome
     assert pilot.published()["HAS_CVMFS"] == "False"
+    assert pilot.published()["GWMS_BOSCO_CVMFS_REPOS"] == '"none"'
+    assert outcome.metrics["repositories"] == "none"
     assert "userns: no /dev/fuse" in pilot.published()["GWMS_BOSCO_CVMFS_WHY"]
     assert pilot.payload("true").returncode == 125
 

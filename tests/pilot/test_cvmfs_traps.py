@@ -533,16 +533,60 @@ def test_variables_of_an_outer_cvmfsexec_do_not_make_it_wait(
     assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
 
 
-@pytest.mark.parametrize("key", ["RUNGS", "REPOS", "REQUIRED", "CACHE", "QUOTA_MB", "PROXY"])
-@pytest.mark.parametrize(
-    "value", ["a b", "x'y", 'x"y', "$(touch /tmp/gwms-owned)", "`touch /tmp/gwms-owned`", "a" * 65536, "<&>", "../.."]
+HOSTILE = (
+    "a b",
+    "x'y",
+    'x"y',
+    "$(touch /tmp/gwms-owned)",
+    "`touch /tmp/gwms-owned`",
+    "a" * 65536,
+    "<&>",
+    "../..",
+    "a b\n$(touch /tmp/gwms-owned)\n`touch /tmp/gwms-owned`",
 )
-def test_hostile_values_are_refused_by_name(node: Node, make_pilot: MakePilot, key: str, value: str) -> None:
-    pilot = make_pilot(node, **{f"GWMS_BOSCO_CVMFS_{key}": value})
-    outcome = pilot.run("cvmfs_setup")
-    assert (outcome.rc, outcome.status) == (1, "ERROR")
-    assert f"GWMS_BOSCO_CVMFS_{key}" in outcome.detail
+CHECKED = (
+    *(f"GWMS_BOSCO_CVMFS_{name}" for name in ("RUNGS", "REPOS", "REQUIRED", "CACHE", "QUOTA_MB", "PROXY")),
+    *(f"GWMS_BOSCO_{name}" for name in ("PARROT", "IMAGE", "CONTAINER", "WEB_PROXY_LIST", "CVMFSEXEC_DIR")),
+    *("ENTRY_GWMS_BOSCO_CVMFSEXEC_DIR", "GLIDEIN_STARTUP_PID"),
+)
+
+
+@pytest.mark.parametrize("key", CHECKED)
+def test_hostile_values_are_refused_by_name(node: Node, make_pilot: MakePilot, key: str) -> None:
+    for number, value in enumerate(HOSTILE):
+        pilot = make_pilot(node, f"pilot{number}", **{key: value})
+        outcome = pilot.run("cvmfs_setup")
+        assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+        assert key in outcome.detail and len(outcome.detail) < 300
     assert not Path("/tmp/gwms-owned").exists()
+
+
+@pytest.mark.parametrize("key", ["GWMS_BOSCO_CVMFSEXEC_DIR", "ENTRY_GWMS_BOSCO_CVMFSEXEC_DIR", "GWMS_BOSCO_PARROT"])
+def test_hostile_paths_lead_nowhere(node: Node, make_pilot: MakePilot, key: str) -> None:
+    for number, value in enumerate(HOSTILE):
+        pilot = make_pilot(node, f"pilot{number}", **{key: f"/{value}"}, GWMS_BOSCO_CVMFS_RUNGS="userns,parrot")
+        outcome = pilot.run("cvmfs_setup")
+        assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+        assert len(outcome.detail) < 600
+    assert not Path("/tmp/gwms-owned").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "x'y", "$(touch gwms-owned)", "`touch gwms-owned`", "x\\y", "x;touch gwms-owned"]
+)
+def test_a_distribution_in_a_folder_with_a_hostile_name_is_used_or_refused_as_it_is(
+    node: Node, make_pilot: MakePilot, distribution: Path, name: str
+) -> None:
+    distribution.rename(distribution.with_name(name))
+    config = {"GWMS_BOSCO_CVMFSEXEC_DIR": str(distribution.with_name(name)), "GWMS_BOSCO_CVMFS_RUNGS": "userns"}
+    pilot = make_pilot(node, **config)
+    outcome = pilot.run("cvmfs_setup")
+    if outcome.rc == 0:
+        assert pilot.payload("cat", HELLO).stdout.startswith(b"hello")
+    else:
+        assert outcome.detail.startswith("BOSCO-CVMFS-03 "), outcome
+    assert list(distribution.parent.rglob("gwms-owned")) == []
+    pilot.end()
 
 
 def test_the_check_sees_a_client_that_stopped_answering(pilot: Pilot) -> None:

@@ -162,6 +162,19 @@ def test_signals_reach_the_pilot_which_ends_in_its_own_time(plain: Site, name: s
     assert plain.left == []
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+@pytest.mark.parametrize("name", ["TERM", "XCPU"])
+def test_exit_code_of_a_pilot_that_ends_at_once_is_kept(plain: Site, name: str, group: bool) -> None:
+    """It may end in the instant in which the wrapper has the signal too."""
+    for _ in range(12):
+        process = plain.start("bash", "-c", f"trap 'exit 42' {name}; echo up; while :; do sleep 0.01; done")
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        (os.killpg if group else os.kill)(process.pid, getattr(signal, f"SIG{name}"))
+        process.communicate(timeout=RUN_S)
+        assert process.returncode == 42
+
+
 def test_marker_says_that_a_pilot_runs(plain: Site) -> None:
     process = plain.start("bash", "-c", "echo up; read -r line")
     assert process.stdout is not None
@@ -243,11 +256,13 @@ def test_pilot_reaches_outside_through_the_firewall(site: Site, world: World, ki
     {"http-connect": world.squid, "socks5": world.microsocks, "ssh": world.egress_sshd}[kind]()
     site.closed(kind)
     # What the batch job preloads itself stays before ours.
-    done = site.run("bash", "-c", GET + '; echo "$LD_PRELOAD $GWMS_BOSCO_EGRESS_WEB_PROXY"', LD_PRELOAD=OTHER)
+    told = '; echo "$LD_PRELOAD $GWMS_BOSCO_EGRESS_WEB_PROXY $OSG_SQUID_LOCATION"'
+    done = site.run("bash", "-c", GET + told, LD_PRELOAD=OTHER, OSG_SQUID_LOCATION="UNAVAILABLE")
     page, rest = done.stdout.splitlines()
     assert page + b"\n" == PAGE, done.stderr
     assert rest.split()[0] == f"{OTHER}:{PRELOAD}".encode()
     assert rest.split()[1].startswith(b"http://10.78.0.31" if kind == "socks5" else b"http://127.0.0.1:")
+    assert b"http://" + rest.split()[2] == rest.split()[1]
     wait_for(lambda: not world.worker.processes() and site.left == [], "all is gone")
 
 
@@ -316,6 +331,31 @@ def test_no_tunnel_is_said_and_ends_in_time(site: Site, world: World) -> None:
     assert site.left == []
 
 
+def test_job_without_a_way_out_stays_and_keeps_nothing(site: Site, world: World) -> None:
+    """A site whose jobs end at once is sent more of them, each with its refused logins. TERM ends it at once."""
+    (world.folder / "keys").write_text("")
+    site.closed()
+    process = site.start("echo", "ran", GWMS_BOSCO_JOB_STAY_S="600")
+    wait_for(lambda: "BOSCO-EGRESS-03" in site.log and site.left == [], "it has given up")
+    wait_for(lambda: not world.worker.pids("ssh -F"), "no tunnel is tried")
+    logins = world.logins[0].count("Connection from")
+    (pid,) = world.worker.pids("job_wrapper", "echo")
+    assert process.poll() is None
+    world.worker.kill("TERM", pid)
+    out, _ = process.communicate(timeout=RUN_S)
+    assert (process.returncode, out) == (1, b"")
+    assert world.logins[0].count("Connection from") == logins
+
+
+@pytest.mark.parametrize("env", [{"STAY_S": "1"}, {"STAY_S": "600", "HOW": "hand"}], ids=["in-time", "by-hand"])
+def test_stay_of_a_job_without_a_way_out_is_bounded(site: Site, world: World, env: dict[str, str]) -> None:
+    (world.folder / "keys").write_text("")
+    site.closed()
+    done = site.run("echo", "ran", GWMS_BOSCO_JOB_STAY_S=env["STAY_S"], GWMS_BOSCO_PILOT_HOW=env.get("HOW", "batch"))
+    assert done.returncode == 1
+    assert not world.worker.processes()
+
+
 def test_term_before_the_pilot_leaves_nothing(site: Site, world: World) -> None:
     """No egress proxy answers: the wrapper is still looking."""
     site.closed()
@@ -368,6 +408,10 @@ class ContainedSite(Site):
         for path in [self.home, *self.home.rglob("*")]:
             os.chown(path, 2001, 2001)
 
+    def prepare(self, *command: str) -> None:
+        """Run a command on the node as root, before any pilot."""
+        self._node.run(list(command), user=0).check_returncode()
+
     def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
         """As the node's user."""
         assert self.world is not None
@@ -407,7 +451,9 @@ def container_lines(image: Path, **more: str) -> dict[str, str]:
     return {"CONTAINER": "pilot", "IMAGE": str(image), "IMAGE_SHA256": digest, "CVMFS_REQUIRED": "False", **more}
 
 
-def run_script(site: Site, text: str, words: Sequence[str] = ()) -> subprocess.CompletedProcess[bytes]:
+def run_script(
+    site: Site, text: str, words: Sequence[str] = (), *, siteconf: str = ""
+) -> subprocess.CompletedProcess[bytes]:
     """As blahp starts a pilot: a file in a sandbox below the home."""
     script = site.home / "bosco/sandbox/1/cmd"
     script.parent.mkdir(parents=True, exist_ok=True)
@@ -418,7 +464,7 @@ def run_script(site: Site, text: str, words: Sequence[str] = ()) -> subprocess.C
             break
         os.chown(path, 2001, 2001)
     at = site.at if isinstance(site, ContainedSite) else str(site.home)
-    return site.run(f"{at}/bosco/sandbox/1/cmd", *words)
+    return site.run(f"{at}/bosco/sandbox/1/cmd", *words, SITECONFIG_PATH=siteconf)
 
 
 @pytest.mark.parametrize("home", ["", "/shared/pilot"], ids=["below-tmp", "elsewhere"])
@@ -454,6 +500,24 @@ def test_what_a_contained_pilot_logs_is_on_the_shared_home(contained: ContainedS
     assert not (contained.home / "bosco/log").exists()
     done = run_script(contained, 'echo "drained" >"$HOME/bosco/log/egress/n1.log"')
     assert (done.returncode, contained.log) == (0, "drained\n"), done.stderr
+
+
+@pytest.mark.parametrize("place", ["/etc/cvmfs/SITECONF", "/opt/cms/SITECONF"], ids=["its-place", "named"])
+def test_siteconf_of_the_node_is_seen_in_the_container(contained: ContainedSite, image: Path, place: str) -> None:
+    """A site may prefer it; where readers look, nothing can be changed."""
+    make = 'mkdir -p "$0/local" && echo own >"$0/local/hello" && chown -R 2001 "$0"'
+    contained.prepare("sh", "-c", make, place)
+    contained.conf(**container_lines(image))
+    hello = "/etc/cvmfs/SITECONF/local/hello"
+    script = f'cat {hello} "$SITECONFIG_PATH/hello"; {{ : >>{hello}; }} 2>/dev/null || echo kept'
+    done = run_script(contained, script, siteconf=f"{place}/local")
+    assert done.stdout == b"own\nown\nkept\n", done.stderr
+
+
+def test_siteconf_of_the_node_is_found_without_a_variable(contained: ContainedSite, image: Path) -> None:
+    contained.prepare("sh", "-c", "mkdir -p /etc/cvmfs/SITECONF/local && echo own >/etc/cvmfs/SITECONF/local/hello")
+    contained.conf(**container_lines(image))
+    assert run_script(contained, "cat /etc/cvmfs/SITECONF/local/hello").stdout == b"own\n"
 
 
 def test_another_image_than_the_sites_is_refused(contained: ContainedSite, image: Path) -> None:

@@ -75,6 +75,8 @@ program() {
     program singcvmfs 'echo "$* $SINGCVMFS_REPOSITORIES $SINGCVMFS_CACHEDIR ${APPTAINER_BINDPATH%%,*}" >>started'
     gwms_bosco_holder_instance a.b
     [ "$(cat started)" = "instance start image.sif name a.b $holder_cache ${holder_place%/gwms_bosco/cvmfs}" ]
+    # As run-with-cvmfs names it.
+    [ "$APPTAINER_CONFIGDIR $SINGULARITY_CONFIGDIR" = "$GWMS_BOSCO_DIR/apptainer $GWMS_BOSCO_DIR/apptainer" ]
     program singcvmfs 'exec sleep 30'
     holder_deadline=$((SECONDS + 1))
     gwms_bosco_holder_instance a.b || [ "$holder_reason" = 'singcvmfs gave no answer in time' ]

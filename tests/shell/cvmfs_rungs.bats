@@ -9,7 +9,7 @@ load node
 setup() {
     pilot_folder
     state_folder
-    load_libraries cvmfs_node cvmfs_probe cvmfs_place cvmfs_stale cvmfs_holder cvmfs_rungs
+    load_libraries cvmfs_node cvmfs_probe cvmfs_place cvmfs_stale cvmfs_holder container cvmfs_rungs
     mkdir bin
     export PATH=$PWD/bin:$PATH
     rung_reason='' rung_cache='' rung_mount=''
@@ -135,7 +135,27 @@ distribution() {
     cvmfs_image=$PWD/glidein_config
     program singularity
     gwms_bosco_rung_container
-    [ "$(sed -n 3p "$GWMS_BOSCO_DIR/prefix")" = instance://gwms-bosco-node-1 ]
+    [ "$(sed -n 4p "$GWMS_BOSCO_DIR/prefix")" = instance://gwms-bosco-node-1 ]
+}
+
+@test "rung_container starts no image with another digest, and reads it outside the ladder's time" {
+    gwms_bosco_rung_held() { held=$1; }
+    program singularity
+    echo image >site.sif
+    cvmfs_image=$PWD/site.sif held='' rung_end=13
+    gwms_bosco_config_set GWMS_BOSCO_IMAGE_SHA256 "$(printf '0%.0s' $(seq 64))"
+    ! gwms_bosco_rung_container || false
+    [[ $rung_reason == *'site.sif has the sha256'* && -z $held ]]
+    gwms_bosco_config_set GWMS_BOSCO_IMAGE_SHA256 "$(sha256sum site.sif | cut -c 1-64)"
+    gwms_bosco_rung_container
+    [ "$held" = container ]
+    # A second that only the digest took.
+    gwms_bosco_container_image() { sleep 1.1; }
+    gwms_bosco_rung_container
+    [ "$rung_end" -gt 13 ]
+    gwms_bosco_config_set GWMS_BOSCO_IMAGE_SHA256 'no digest'
+    ! gwms_bosco_rung_container || false
+    [[ $rung_reason == *GWMS_BOSCO_IMAGE_SHA256* ]]
 }
 
 @test "rung_parrot believes what it reads, and rung_parrot_repository has servers and keys from the distribution" {

@@ -68,6 +68,26 @@ setup() {
     [ "$(cat vars)" = 'NAME S - + N Y -' ]
 }
 
+@test "report_attribute has room for the reasons of all rungs" {
+    gwms_bosco_config_open glidein_config
+    why=''
+    for rung in native userns fusermount mountrepo container parrot; do
+        why+="${why:+; }$rung: $(printf 'x%.0s' $(seq 140))"
+    done
+    gwms_bosco_report_attribute WHY S "$why"
+    [ "$(gwms_bosco_config_get WHY)" = "$why" ]
+    gwms_bosco_report_attribute WHY S "$(printf 'a%.0s' $(seq 1025))"
+    [ "$(gwms_bosco_config_get WHY | wc -c)" = 1024 ]
+}
+
+@test "report_result escapes the metrics, and leaves the words before them to the caller" {
+    error_gen=$PWD/error_gen
+    printf '#!/bin/sh\nprintf "<%%s>" "$@"\n' >error_gen
+    chmod 755 error_gen
+    [ "$(gwms_bosco_report_result -ok id key 'a<b' odd)" = '<-ok><id><key><a&lt;b>' ]
+    [ "$(gwms_bosco_report_result -error id Config 'x & y' key '"')" = '<-error><id><Config><x & y><key><&quot;>' ]
+}
+
 @test "limit_run keeps exit code and output" {
     run gwms_bosco_limit_run 5 out sh -c 'echo text; echo more >&2; exit 42'
     [ "$status" = 42 ]
@@ -82,6 +102,30 @@ setup() {
     # A killed process may still wait to be collected; that counts as gone.
     for _ in $(seq 100); do gwms_bosco_limit_start "$(cat child)" >/dev/null || return 0; done
     false
+}
+
+@test "limit_session starts a program as the first process of a session, and a function in this one" {
+    # shellcheck disable=SC2016
+    (gwms_bosco_limit_session sh -c 'ps -o sid= -p $$; echo $$' >program)
+    [ "$(tr -d ' ' <program | uniq | wc -l)" = 1 ]
+    own() { echo "$BASHPID"; }
+    (gwms_bosco_limit_session own >function; own >>function)
+    [ "$(uniq function | wc -l)" = 1 ]
+}
+
+@test "limit_kill ends a family by its first number, and takes nothing for one that is none" {
+    setsid sleep 50 3>&- &
+    until [ "$(ps -o sid= -p $! | tr -d ' ')" = "$!" ]; do :; done
+    gwms_bosco_limit_kill $!
+    run wait $!
+    for _ in $(seq 100); do gwms_bosco_limit_start $! >/dev/null || break; done
+    run gwms_bosco_limit_start $!
+    [ "$status" = 1 ]
+    # 1 and -1 would be everything.
+    kill() { echo "kill $*"; }
+    for number in '' 0 1 -1 x '1 2'; do
+        [ -z "$(gwms_bosco_limit_kill "$number")" ]
+    done
 }
 
 @test "limit_alive tells a process from another with its number" {
@@ -245,6 +289,38 @@ ladder() {
     run gwms_bosco_cvmfs_probe 3 root r.cern.ch,none.cern.ch
     [ "$status" = 1 ]
     [[ $output == none.cern.ch:* ]]
+}
+
+# probe_without_attribute ROOT: ask for r.cern.ch there, where getfattr has no answer.
+probe_without_attribute() {
+    mkdir -p bin
+    printf '#!/bin/sh\nexit 1\n' >bin/getfattr
+    chmod 755 bin/getfattr
+    PATH=$PWD/bin:$PATH gwms_bosco_cvmfs_probe 10 "$1" r.cern.ch
+}
+
+@test "probe looks into few folders of a wide repository, and takes the uppermost file" {
+    mkdir -p root/r.cern.ch/{1..30}/{1..20}
+    find root -type d -exec touch -d 2001-01-01 {} +
+    ls root/r.cern.ch/7 >/dev/null
+    [ -n "$(find root/r.cern.ch/7 -maxdepth 0 -newerat 2020-01-01)" ] || skip 'this file system keeps no times of access'
+    run probe_without_attribute root
+    [ "$status" = 1 ]
+    [ "$output" = "r.cern.ch: no file to read in the upper folders of root/r.cern.ch" ]
+    [ "$(find root -type d -newerat 2020-01-01 | wc -l)" -lt 45 ]
+    find root -type d -exec touch -d 2001-01-01 {} +
+    echo x >root/r.cern.ch/1/1/file
+    probe_without_attribute root
+    rm root/r.cern.ch/1/1/file
+    echo x >root/r.cern.ch/1/file
+    find root -type d -exec touch -d 2001-01-01 {} +
+    probe_without_attribute root
+    # The repository, and the folder with the file.
+    [ "$(find root -type d -newerat 2020-01-01 | wc -l)" -le 3 ]
+    echo x >root/r.cern.ch/.cvmfsdirtab
+    find root -type d -exec touch -d 2001-01-01 {} +
+    probe_without_attribute root
+    [ "$(find root -type d -newerat 2020-01-01 | wc -l)" -le 1 ]
 }
 
 @test "place_value keeps mountrepo from moving a path into dist" {

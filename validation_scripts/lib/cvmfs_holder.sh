@@ -113,9 +113,11 @@ gwms_bosco_holder_instance() {
 }
 
 # gwms_bosco_holder_singcvmfs REPOSITORIES: its settings. The pilot's folder must be there for payloads; /tmp and HOME the
-# tool shows anyway.
+# tool shows anyway. Instances are known below HOME, which may be closed, and where payloads have another one; so they get
+# a folder here, which run-with-cvmfs names too.
 gwms_bosco_holder_singcvmfs() {
     PATH=$holder_place/shim:$PATH
+    export APPTAINER_CONFIGDIR=${holder_place%/cvmfs}/apptainer SINGULARITY_CONFIGDIR=${holder_place%/cvmfs}/apptainer
     export SINGCVMFS_REPOSITORIES=$1 SINGCVMFS_CACHEDIR=$holder_cache SINGCVMFS_LOGDIR=$holder_place/log
     local siteconf=${holder_place%/cvmfs}/siteconf/SITECONF
     export APPTAINER_BINDPATH=${holder_place%/gwms_bosco/cvmfs}${APPTAINER_BINDPATH:+,$APPTAINER_BINDPATH}

@@ -12,18 +12,36 @@ gwms_bosco_cvmfs_read_program() {
     printf '%s\n' 'd=$1 r=$2
 n=$(getfattr --absolute-names --only-values -n user.fqrn "$d" 2>/dev/null)
 [ "$n" = "$r" ] && exit 0
-# The first byte of a file: through the client, the cache and the network.
-for f in "$d"/.cvmfsdirtab "$d"/* "$d"/*/* "$d"/*/*/*; do
-    [ -f "$f" ] && [ -s "$f" ] || continue
-    e=$(head -c 1 "$f" 2>&1 >/dev/null) && exit 0
-    echo "$e"
-    exit 1
+# The first byte of the first file: through the client, the cache and the network.
+first() {
+    for f; do
+        [ -f "$f" ] && [ -s "$f" ] || continue
+        e=$(head -c 1 "$f" 2>&1 >/dev/null) && exit 0
+        echo "$e"
+        exit 1
+    done
+}
+# Folder by folder, the upper ones first, and not many: each may be a catalogue that is not in the cache.
+first "$d/.cvmfsdirtab" "$d"/*
+n=0
+for a in "$d"/*/; do
+    n=$((n + 1))
+    [ $n -le 16 ] || break
+    first "$a"*
+done
+n=0
+for a in "$d"/*/; do
+    for b in "$a"*/; do
+        n=$((n + 1))
+        [ $n -le 16 ] || break 2
+        first "$b"*
+    done
 done
 # Only for the reason: a young ls calls statx, which a tracer of paths may not know.
 l=$(ls -A "$d" 2>&1) || { echo "$l" | tail -n 1; exit 1; }
 set -- $l
 [ $# -gt 0 ] || { echo "$d is empty"; exit 1; }
-echo "no file to read in $d"
+echo "no file to read in the upper folders of $d"
 exit 1'
 }
 

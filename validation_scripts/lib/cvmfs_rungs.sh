@@ -4,6 +4,7 @@
 # shellcheck disable=SC2034,SC2154
 # The ladder: one function for each way to get /cvmfs. Each tries for real within a time limit, and leaves either a
 # working cvmfs.conf or the reason in `rung_reason`.
+# gwms-bosco-include: lib/container.sh
 
 # Seconds a rung may take. 6 s: a cold start with three repositories takes half a second; a web proxy that stays silent
 # takes 11 s, and no rung cures it.
@@ -120,13 +121,18 @@ gwms_bosco_rung_mountrepo() {
     gwms_bosco_rung_held mountrepo
 }
 
-# cvmfsexec mode 4: repositories mounted by apptainer, in the image that the site names.
+# cvmfsexec mode 4: repositories mounted by apptainer, in the image that the site names. The digest comes before the first
+# program of the image runs. Reading a big one takes longer than a rung may, but container_setup would have to, and does
+# not do it again; so the clock stands still meanwhile.
 gwms_bosco_rung_container() {
-    local program
+    local program sha256 before=$SECONDS
     [[ -n $cvmfs_image ]] || { rung_reason='no image is set for this site'; return 1; }
     [[ -r $cvmfs_image ]] || { rung_reason="no image at $cvmfs_image"; return 1; }
     program=$(command -v singularity || command -v apptainer) || { rung_reason='no apptainer'; return 1; }
-    printf '%s\n' "$program" exec "instance://gwms-bosco-$cvmfs_name" >"$GWMS_BOSCO_DIR/prefix"
+    sha256=$(gwms_bosco_config_checked GWMS_BOSCO_IMAGE_SHA256 '[0-9a-f]{64}' '' 2>&1) || { rung_reason=$sha256; return 1; }
+    rung_reason=$(gwms_bosco_container_image "$cvmfs_image" "$sha256" 2>&1) || return 1
+    rung_end=$((rung_end + SECONDS - before))
+    printf '%s\n' "$program" --silent exec "instance://gwms-bosco-$cvmfs_name" >"$GWMS_BOSCO_DIR/prefix"
     gwms_bosco_rung_held container
 }
 

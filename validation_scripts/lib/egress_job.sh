@@ -11,38 +11,57 @@ GWMS_BOSCO_JOB_LEFT_S=3
 # Seconds between looks at what supervises the tunnel.
 GWMS_BOSCO_JOB_CARE_S=5
 
-# gwms_bosco_job_run COMMAND...: set job_rc. The environment of the command is what is exported here.
+# Those that batch systems send.
+GWMS_BOSCO_JOB_SIGNALS='HUP INT QUIT TERM USR1 USR2 XCPU ALRM'
+
+# gwms_bosco_job_run COMMAND...: set job_rc. The environment of the command is what is exported here. A signal may come in
+# the same instant in which the pilot ends, and then `wait` has lost its code: a process that no signal reaches stands
+# between and tells it, by a pipe. bash opens one both ways by that of a command.
+# shellcheck disable=SC2086 # words
 gwms_bosco_job_run() {
     [[ -e /proc/$$/fd/0 ]] || exec </dev/null
-    job_signals=0 job_pid=''
-    for job_signal in HUP INT QUIT TERM USR1 USR2; do
+    job_early='' job_pid=''
+    for job_signal in $GWMS_BOSCO_JOB_SIGNALS; do
         # shellcheck disable=SC2064 # the signal's name now
         trap "gwms_bosco_job_forward $job_signal" "$job_signal"
     done
     gwms_bosco_job_guard
+    exec {job_news}<> <(:)
     # A command started by & has no stdin unless it is told so, and ignores INT and QUIT.
-    (trap - HUP INT QUIT TERM USR1 USR2; exec {job_guard}>&-; gwms_bosco_job_exec "$@") <&0 &
-    job_pid=$!
+    (
+        trap '' $GWMS_BOSCO_JOB_SIGNALS
+        # Else the guard would not see the wrapper's end.
+        exec {job_guard}>&-
+        (
+            trap - $GWMS_BOSCO_JOB_SIGNALS
+            echo "$BASHPID" >&$job_news
+            exec {job_news}>&-
+            gwms_bosco_job_exec "$@"
+        )
+        echo "$?" >&$job_news
+    ) <&0 &
+    job_between=$!
+    read -r job_pid <&$job_news
     echo "$job_pid" >&"$job_guard"
-    # One that came in between.
-    [[ $job_signals == 0 ]] || kill -s "$job_last" "$job_pid" 2>/dev/null
+    for job_signal in $job_early; do kill -s "$job_signal" "$job_pid" 2>/dev/null; done
     while :; do
-        job_before=$job_signals
-        wait "$job_pid"
+        wait "$job_between"
         job_rc=$?
-        # A signal of ours ends the wait; only another one has the pilot's own exit code.
-        [[ $job_before != "$job_signals" ]] || break
+        kill -0 "$job_between" 2>/dev/null || break
     done
     # What comes now changes nothing any more.
-    trap '' HUP INT QUIT TERM USR1 USR2
+    trap '' $GWMS_BOSCO_JOB_SIGNALS
+    # Where it was killed nothing else is there.
+    echo "$job_rc" >&$job_news
+    read -r job_rc <&$job_news
+    exec {job_news}>&-
     gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
     echo 'done' >&"$job_guard"
     exec {job_guard}>&-
 }
 
 gwms_bosco_job_forward() {
-    job_signals=$((job_signals + 1)) job_last=$1
-    [[ -z $job_pid ]] || kill -s "$1" "$job_pid" 2>/dev/null
+    if [[ -n $job_pid ]]; then kill -s "$1" "$job_pid" 2>/dev/null; else job_early+=" $1"; fi
 }
 
 # The guard sees the end of its input when the wrapper is gone, however it went. Its standard streams are nobody's.

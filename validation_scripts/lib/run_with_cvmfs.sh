@@ -63,36 +63,81 @@ gwms_bosco_run_enter() {
         /bin/sh -c 'cd "$1" && shift && exec "$@"' sh "$PWD" "$@"
 }
 
-# The words in the file `prefix`, one per line, stand before the command (parrot, a container's client). Such a program
-# takes signals for itself, or for nobody. So they go around it: by a fifo to a shell behind it, which is the payload's
-# parent. End of file there means that this process was killed, and so is the payload.
+# Signals that are passed on: those that end a job, warnings before (Slurm, Grid Engine and LSF send USR1, USR2, XCPU and
+# ALRM where asked), and CONT, by which Slurm wakes a job that it is about to end.
+gwms_bosco_run_signals() {
+    echo HUP INT QUIT TERM USR1 USR2 XCPU ALRM CONT
+}
+
+# Behind the tool, the payload's parent: $1 = the fifo, $2 = the signals, then the command. It ignores signals, as a `wait`
+# that one interrupts may lose what it would have told. What passes them on holds them back until the payload's are its own
+# again, and leaves out one that it has got itself: the whole group has, with the payload in it.
+# Nothing is said on the payload's stderr, as bash does of what a signal has ended. Before the payload has started no
+# variable is set, as the environment may have one of that name.
 # Shells start what goes to the background with INT and QUIT ignored: bash takes that back by trap, for others env(1)
 # does, from coreutils 8.31 on.
+gwms_bosco_run_inner() {
+    # shellcheck disable=SC2016 # the inner shell's
+    echo 'trap "" $2
+exec 9<"$1" 8<&0
+(trap - $2; shift 2
+env --default-signal=INT,QUIT true 2>/dev/null && case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT "$@" ;; esac
+echo start >&9; exec "$@" 9>&-) <&8 8<&- 9>"$1" & pid=$!
+exec 2>/dev/null 8<&-
+{ ready= early= direct=" "
+for s in $2; do trap "hit=1; direct=\"\${direct}$s \"" "$s"; done
+while hit= s=; read -r s || [ "$hit" ]; do case $s in
+    "") ;;
+    start) ready=1 direct=" "; for s in $early; do kill -s "$s" "$pid"; done ;;
+    end) exit ;;
+    *) if [ -z "$ready" ]; then early="$early $s"; else case $direct in
+        *" $s "*) direct="${direct%%" $s "*} ${direct#*" $s "}" ;;
+        *) kill -s "$s" "$pid" ;;
+    esac; fi ;;
+esac; done; kill -9 "$pid"; } <&9 >/dev/null & reader=$!
+wait "$pid"; rc=$?
+echo end >"$1"
+wait "$reader"
+echo "code $rc" >"$1"
+exit "$rc"'
+}
+
+# Around it, in a container that runs already: what the tool changes is the payload's own again. $1 = the folder, which
+# descriptor 9 is, then HOME and two settings of ours for the tool (empty, or = and the value), then the command.
+gwms_bosco_run_restore() {
+    # shellcheck disable=SC2016 # the inner shell's
+    echo '[ /proc/self/fd/9 -ef . ] ||
+{ echo "run-with-cvmfs: the container that has /cvmfs does not show the folder $1" >&2; exit 125; }
+exec 9<&-
+case $2 in =*) export HOME="${2#=}" ;; *) unset HOME ;; esac
+case $3 in =*) export APPTAINER_CONFIGDIR="${3#=}" ;; *) unset APPTAINER_CONFIGDIR ;; esac
+case $4 in =*) export SINGULARITY_CONFIGDIR="${4#=}" ;; *) unset SINGULARITY_CONFIGDIR ;; esac
+shift 4
+exec "$@"'
+}
+
+# The words in the file `prefix`, one per line, stand before the command (parrot, a container's client). Such a program
+# takes signals for itself, or for nobody. So they go around it: by a fifo to a shell behind it. End of file there means
+# that this process was killed, and so is the payload.
 gwms_bosco_run_prefixed() {
     # Something else shows the mounts, such as the container that runs next.
     [ -s "$gwms_bosco_run_state/prefix" ] || exec "$@"
-    # shellcheck disable=SC2016 # the inner shell's
-    gwms_bosco_run_inner='
-exec 9<"$1" 8<&0
-rm -f "$1"
-shift
-trap : HUP INT QUIT TERM USR1 USR2
-env --default-signal=INT,QUIT true 2>/dev/null && case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT "$@" ;; esac
-(trap - INT QUIT; exec "$@") <&8 8<&- 9<&- & pid=$!
-{ while read -r s; do kill -s "$s" "$pid"; done; kill -9 "$pid"; } <&9 >/dev/null 2>&1 8<&- 9<&- & reader=$!
-exec 8<&- 9<&-
-while :; do wait "$pid"; rc=$?; kill -0 "$pid" 2>/dev/null || break; done
-kill -9 "$reader"
-exit "$rc"'
+    gwms_bosco_run_shell='/bin/sh -c'
+    [ ! -r "$gwms_bosco_run_state/inside-shell" ] || read -r gwms_bosco_run_shell <"$gwms_bosco_run_state/inside-shell"
     gwms_bosco_run_fifo=$gwms_bosco_run_state/signals.$$
     rm -f "$gwms_bosco_run_fifo"
     if mkfifo -m 600 "$gwms_bosco_run_fifo" 2>/dev/null; then
-        gwms_bosco_run_value='/bin/sh -c'
-        [ ! -r "$gwms_bosco_run_state/inside-shell" ] || read -r gwms_bosco_run_value <"$gwms_bosco_run_state/inside-shell"
         # shellcheck disable=SC2086 # words
-        set -- $gwms_bosco_run_value "$gwms_bosco_run_inner" run-with-cvmfs "$gwms_bosco_run_fifo" "$@"
+        set -- $gwms_bosco_run_shell "$(gwms_bosco_run_inner)" run-with-cvmfs \
+            "$gwms_bosco_run_fifo" "$(gwms_bosco_run_signals)" "$@"
     else
         gwms_bosco_run_fifo=''
+    fi
+    if [ "$gwms_bosco_run_mode" = container ]; then
+        # shellcheck disable=SC2086 # words
+        set -- $gwms_bosco_run_shell "$(gwms_bosco_run_restore)" run-with-cvmfs "$PWD" "${HOME+=$HOME}" \
+            "${APPTAINER_CONFIGDIR+=$APPTAINER_CONFIGDIR}" "${SINGULARITY_CONFIGDIR+=$SINGULARITY_CONFIGDIR}" "$@"
+        gwms_bosco_run_contain
     fi
     gwms_bosco_run_count=$#
     while IFS= read -r gwms_bosco_run_value; do
@@ -106,23 +151,37 @@ exit "$rc"'
         gwms_bosco_run_count=$((gwms_bosco_run_count - 1))
     done
     # A full disk must not keep a payload from running.
-    [ -n "$gwms_bosco_run_fifo" ] || exec "$@"
-    gwms_bosco_run_around "$@"
+    case ${gwms_bosco_run_fifo:+signals}$gwms_bosco_run_mode in
+        signals*) gwms_bosco_run_around "$@" ;;
+        container) exec "$@" 9<. ;;
+        *) exec "$@" ;;
+    esac
 }
 
-# gwms_bosco_run_around COMMAND...: run it, pass signals on by the fifo, and end with its exit code.
+# For the container's client: where its instances are, which is below HOME otherwise, and payloads have another. The
+# node's libraries do not fit the image's programs; its program folders come after the image's own.
+gwms_bosco_run_contain() {
+    unset LD_PRELOAD LD_LIBRARY_PATH
+    export APPTAINER_CONFIGDIR="$gwms_bosco_run_state/apptainer" SINGULARITY_CONFIGDIR="$gwms_bosco_run_state/apptainer"
+    [ -z "${PATH:-}" ] || export APPTAINERENV_APPEND_PATH="$PATH" SINGULARITYENV_APPEND_PATH="$PATH"
+}
+
+# gwms_bosco_run_around COMMAND...: run it, pass signals on by the fifo, and end with the exit code that comes back by it.
 gwms_bosco_run_around() {
     # A command started by & has no stdin unless it is told so, and there may be none.
     [ -e "/proc/$$/fd/0" ] || exec </dev/null
     exec 8<&0 9<>"$gwms_bosco_run_fifo"
-    for gwms_bosco_run_value in HUP INT QUIT TERM USR1 USR2; do
+    for gwms_bosco_run_value in $(gwms_bosco_run_signals); do
         # shellcheck disable=SC2064 # the signal's name now
         trap "echo $gwms_bosco_run_value >&9" "$gwms_bosco_run_value"
     done
-    # A container's client ends by a signal to the group, and the exit code is lost. Out of the group, KILL finds the
-    # payload by the fifo's end.
-    [ "$gwms_bosco_run_mode" != container ] || set -- setsid "$@"
-    "$@" <&8 8<&- 9>&- &
+    if [ "$gwms_bosco_run_mode" = container ]; then
+        # A container's client ends by a signal to the group, and the exit code is lost. Out of the group, KILL finds the
+        # payload by the fifo's end.
+        setsid "$@" <&8 8<&- 9<. &
+    else
+        "$@" <&8 8<&- 9>&- &
+    fi
     gwms_bosco_run_child=$!
     exec 8<&-
     while :; do
@@ -130,6 +189,11 @@ gwms_bosco_run_around() {
         gwms_bosco_run_rc=$?
         kill -0 "$gwms_bosco_run_child" 2>/dev/null || break
     done
+    # What comes now changes nothing any more. A signal has made that code its own; the first one in the fifo is right.
+    # shellcheck disable=SC2046 # words
+    trap '' $(gwms_bosco_run_signals)
+    echo "code $gwms_bosco_run_rc" >&9
+    while read -r gwms_bosco_run_value gwms_bosco_run_rc <&9; do [ "$gwms_bosco_run_value" != code ] || break; done
     rm -f "$gwms_bosco_run_fifo"
     exit "$gwms_bosco_run_rc"
 }

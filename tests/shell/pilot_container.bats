@@ -1,0 +1,64 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# The batch job's wrapper that runs a whole pilot in an image: what it passes on, and what comes back.
+
+# shellcheck disable=SC2016,SC2034,SC2154,SC2317 # what bats sets; functions that the wrapper calls
+load node
+bats_require_minimum_version 1.5.0
+
+setup() {
+    pilot_folder
+    state_folder
+    # Its functions, without the call and without a container.
+    sed '$d' "$LIB/../pilot_container" >functions
+    printf '%s\n' '#!/bin/sh' 'exec "$@"' >"$GWMS_BOSCO_DIR/container-exec"
+    chmod 755 "$GWMS_BOSCO_DIR/container-exec"
+    mkfifo ready
+}
+
+# pilot SCRIPT: start it in a process group of its own, as `pilot`; returns when it has said that it is ready.
+pilot() {
+    local word
+    # shellcheck disable=SC2016 # the wrapper's shell's
+    env --default-signal setsid bash -c '. ./functions; GWMS_BOSCO_DIR=$1; shift; gwms_bosco_pilot_run "$@"' wrapper \
+        "$PWD/copy" sh -c "$1" sh "$PWD/ready" 2>/dev/null 3>&- &
+    pilot=$!
+    read -r word <ready
+}
+
+ended() {
+    local rc=0
+    wait "$pilot" || rc=$?
+    [ "$rc" = "$1" ] || { echo "exit code $rc, not $1"; return 1; }
+}
+
+@test "a pilot's own exit code comes back after TERM, to the wrapper alone or to the group" {
+    for group in '' -; do
+        for _ in $(seq 25); do
+            cp -r "$GWMS_BOSCO_DIR" copy
+            pilot 'trap "exit 42" TERM; echo ready >"$1"; while :; do sleep 0.01; done'
+            kill -s TERM -- "$group$pilot"
+            ended 42
+            [ ! -e copy ]
+        done
+    done
+}
+
+@test "each signal that batch systems send reaches the pilot" {
+    for signal in HUP INT QUIT TERM USR1 USR2 XCPU ALRM CONT; do
+        cp -r "$GWMS_BOSCO_DIR" copy
+        pilot "trap 'exit 42' $signal; echo ready >\"\$1\"; while :; do sleep 0.01; done"
+        kill -s "$signal" "$pilot"
+        ended 42
+    done
+}
+
+@test "a pilot has stdin, its own signals and no descriptor of the wrapper" {
+    cp -r "$GWMS_BOSCO_DIR" copy
+    # shellcheck disable=SC2016 # the wrapper's shell's
+    run env --default-signal "GWMS_BOSCO_DIR=$PWD/copy" bash -c '. ./functions; gwms_bosco_pilot_run sh -c "$1"' wrapper \
+        'cat; grep SigIgn /proc/self/status; ls /proc/self/fd; exit 7' <<<in
+    [ "$status" = 7 ]
+    [ "$output" = "in
+$(env --default-signal sh -c 'grep SigIgn /proc/self/status; ls /proc/self/fd')" ]
+}
