@@ -22,6 +22,7 @@ from tests.pilot.conftest import REPOSITORY
 from tests.pilot.harness import GLIDEINWMS_SRC, Pilot
 from tests.pilot.job_wrapper import compose
 from tests.pilot.node import Node, machine_lacks
+from tests.pilot.test_cvmfs_parrot import check_term_of_a_pilot
 from tests.pilot.test_cvmfs_traps import wait_until
 from tests.pilot.test_payload import (
     DEADLINE_S,
@@ -156,6 +157,18 @@ def test_cvmfs_of_mountrepo_is_bound(contained: Callable[..., Pilot], distributi
     pilot = contained(distribution, GWMS_BOSCO_CVMFS_RUNGS="mountrepo")
     done = Job(pilot, compose(pilot)).run("cat", HELLO, "/etc/standin-image")
     assert done.stdout.startswith(b"hello") and done.stdout.endswith(b"stand-in image\n"), done
+
+
+@pytest.mark.parametrize("policy", ["never", "on-request"])
+def test_cvmfs_of_mountrepo_is_for_payloads_that_are_given_it(
+    contained: Callable[..., Pilot], distribution: Path, policy: str
+) -> None:
+    pilot = contained(distribution, GWMS_BOSCO_CVMFS_RUNGS="mountrepo", GWMS_BOSCO_PAYLOAD_CVMFS=policy)
+    script = f"cat /etc/standin-image; cat {HELLO}"
+    done = Job(pilot, compose(pilot)).run("sh", "-c", script)
+    assert (done.returncode, done.stdout) == (1, b"stand-in image\n"), done
+    done = Job(pilot, compose(pilot), "RequiresCVMFS = true\n").run("sh", "-c", script)
+    assert (done.returncode == 0) is (policy == "on-request"), done
 
 
 def located_tool(pilot: Pilot, image: str) -> str:
@@ -359,7 +372,10 @@ def test_refuses_when_x509_is_needed_and_there_is_no_ca(contained: Callable[...,
 
 @pytest.mark.parametrize(
     "key",
-    ["GWMS_BOSCO_IMAGE", "GWMS_BOSCO_IMAGE_SHA256", "GWMS_BOSCO_SITECONF", "GWMS_BOSCO_NESTED", "GWMS_BOSCO_CONTAINER"],
+    [
+        *("GWMS_BOSCO_IMAGE", "GWMS_BOSCO_IMAGE_SHA256", "GWMS_BOSCO_SITECONF", "GWMS_BOSCO_NESTED"),
+        *("GWMS_BOSCO_CONTAINER", "GWMS_BOSCO_PAYLOAD_CVMFS"),
+    ],
 )
 def test_refuses_hostile_values(make_node: MakeNode, make_pilot: MakePilot, key: str) -> None:
     node = make_node()
@@ -380,9 +396,9 @@ def mode_4(
         pytest.skip("the real singcvmfs needs a client that runs in the image")
     pilots = []
 
-    def make(**config: str) -> Pilot:
+    def make(env: Optional[dict[str, str]] = None, **config: str) -> Pilot:
         config = {"GWMS_BOSCO_IMAGE": str(tmp_path / "site.sif"), "GWMS_BOSCO_CVMFS_RUNGS": "container", **config}
-        pilots.append(make_pilot(debian(), GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), **config))
+        pilots.append(make_pilot(debian(), env=env, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), **config))
         return pilots[-1]
 
     yield make
@@ -411,12 +427,101 @@ def test_cvmfs_of_mode_4_is_read_in_the_image(mode_4: Callable[..., Pilot]) -> N
     assert not (pilot.folder / "gwms_bosco" / "cvmfs").exists()
 
 
-def test_mode_4_refuses_another_digest_even_where_the_image_is_for_cvmfs_alone(mode_4: Callable[..., Pilot]) -> None:
-    pilot = mode_4(GWMS_BOSCO_CONTAINER="never", GWMS_BOSCO_IMAGE_SHA256="0" * 64)
+@pytest.mark.parametrize("policy", ["never", "on-request"])
+def test_mode_4_is_for_payloads_that_are_given_cvmfs_and_the_image_for_all(
+    mode_4: Callable[..., Pilot], policy: str
+) -> None:
+    pilot = mode_4(GWMS_BOSCO_CONTAINER="payload", GWMS_BOSCO_PAYLOAD_CVMFS=policy)
     assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
-    outcome = pilot.run("container_setup")
+    assert pilot.run("container_setup").rc == 0
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    script = f"cat /etc/standin-image; cat {HELLO}"
+    done = Job(pilot, compose(pilot)).run("sh", "-c", script)
+    assert (done.returncode, done.stdout) == (1, b"stand-in image\n"), done
+    done = Job(pilot, compose(pilot), "RequiresCVMFS = true\n").run("sh", "-c", script)
+    assert done.stdout.startswith(b"stand-in image\n"), done
+    assert (done.returncode == 0) is (policy == "on-request"), done
+
+
+def test_ca_folder_of_mode_4_is_one_that_payloads_see(mode_4: Callable[..., Pilot], tmp_path: Path) -> None:
+    """The node's is not in the image; what is shipped lies in the pilot's folder, which is."""
+    pilot = mode_4(GWMS_BOSCO_X509_REQUIRED="True", GWMS_BOSCO_CA="node,shipped")
+    authority = certificates.Authority(tmp_path / "authority")
+    authority.write_ca_folder(tmp_path / "node-ca")
+    folder = "/etc/grid-security/certificates"
+    copy = f"mkdir -p /etc/grid-security && cp -r {tmp_path}/node-ca {folder} && chmod -R a+rX {folder}"
+    pilot.node.run(["sh", "-c", copy], user=0).check_returncode()
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    outcome = pilot.run("credentials_setup")
     assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
-    assert "BOSCO-CONTAINER-05" in outcome.detail
+    assert f"node: {folder}: " in outcome.detail
+    shipped = pilot.folder / "shipped"
+    authority.write_ca_folder(shipped)
+    with (pilot.folder / "glidein_config").open("a") as config:
+        config.write(f"ENTRY_GWMS_BOSCO_CA_DIR {shipped}\n")
+    outcome = pilot.run("credentials_setup")
+    assert (outcome.rc, outcome.metrics.get("ca")) == (0, "shipped"), outcome
+    assert pilot.run("payload_setup").rc == 0
+    done = Job(pilot, compose(pilot)).run("sh", "-c", f"ls {shipped}/*.0")
+    assert done.returncode == 0, done
+
+
+def test_mode_4_knows_its_instance_whatever_home_is_and_changes_no_environment(
+    mode_4: Callable[..., Pilot], tmp_path: Path
+) -> None:
+    """The tool looks for instances below HOME, and sets it to the account's."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    pilot = mode_4(env={"HOME": str(closed)})
+    outcome = pilot.run("cvmfs_setup")
+    assert outcome.metrics.get("mode") == "container", outcome
+    assert pilot.run("payload_setup").metrics["wrapped"] == "True"
+    job, bare = Job(pilot, compose(pilot)), Job(pilot, Path("/usr/bin/env"))
+    odd = {"ODD": "a 'b' \"c\" $(id)\nd", "EMPTY": "", "PATH": "/no/where:/usr/bin:/bin"}
+    for home in (str(job.scratch), "/no/where", str(closed), ""):
+        found, wanted = environment(job, **odd, HOME=home), environment(bare, **odd, HOME=home)
+        assert found["PATH"].endswith(odd["PATH"])
+        inside = {k: v for k, v in found.items() if not k.startswith(OF_THE_TOOL)}
+        assert inside == {k: v for k, v in wanted.items() if not k.startswith(OF_THE_TOOL)}
+        assert not any(name.endswith("_CONFIGDIR") for name in found)
+    own = environment(job, APPTAINER_CONFIGDIR="/own", SINGULARITY_CONFIGDIR="")
+    assert (own["APPTAINER_CONFIGDIR"], own["SINGULARITY_CONFIGDIR"]) == ("/own", "")
+    unset = job.run_after('unset HOME; exec "$@"', "sh", "-c", f"echo ${{HOME-none}}; cat {HELLO}")
+    assert unset.stdout.startswith(b"none\nhello"), unset
+
+
+def test_mode_4_refuses_a_folder_that_the_container_does_not_show(mode_4: Callable[..., Pilot]) -> None:
+    """The tool would go to another one in silence."""
+    pilot = mode_4()
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    pilot.write("cvmfs_setup")
+    # One that the image lacks, and one that is another there.
+    for folder in ("/usr/share", "/etc"):
+        done = pilot.node.run([pilot.run_with_cvmfs, "pwd"], cwd=Path(folder))
+        assert (done.returncode, done.stdout) == (125, b""), done
+        assert f"does not show the folder {folder}\n".encode() in done.stderr
+
+
+def test_mode_4_refuses_another_digest_before_anything_runs_in_the_image(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4(GWMS_BOSCO_CONTAINER="never", GWMS_BOSCO_IMAGE_SHA256="0" * 64)
+    outcome = pilot.run("cvmfs_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert "site.sif has the sha256" in outcome.detail
+    assert not (pilot.folder / "gwms_bosco" / "apptainer").exists(), "an instance was started"
+
+
+def test_mode_4_reads_the_image_once(mode_4: Callable[..., Pilot], image: Path) -> None:
+    pilot = mode_4(GWMS_BOSCO_IMAGE_SHA256=hashlib.sha256(image.read_bytes()).hexdigest())
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    record = (pilot.folder / "gwms_bosco" / "image.conf").stat()
+    assert pilot.run("container_setup").rc == 0
+    assert (pilot.folder / "gwms_bosco" / "image.conf").stat() == record
+
+
+def test_term_to_the_group_of_a_pilot_runs_the_trap_of_a_payload_in_mode_4(mode_4: Callable[..., Pilot]) -> None:
+    pilot = mode_4()
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "container"
+    check_term_of_a_pilot(pilot)
 
 
 def test_a_payload_in_mode_4_ends_when_its_starter_is_killed(mode_4: Callable[..., Pilot]) -> None:

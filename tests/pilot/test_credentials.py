@@ -65,6 +65,21 @@ def test_refuses_when_needed_and_absent(make_node: MakeNode, make_pilot: MakePil
     assert "BOSCO-CREDENTIALS-03" in outcome.detail and "/nowhere: there is no such folder" in outcome.detail
 
 
+@pytest.mark.parametrize("policy", ["never", "on-request"])
+def test_refuses_a_folder_on_cvmfs_that_not_every_payload_gets(
+    make_node: MakeNode, make_pilot: MakePilot, distribution: Path, policy: str
+) -> None:
+    config = {"GWMS_BOSCO_CVMFSEXEC_DIR": str(distribution), "GWMS_BOSCO_CVMFS_RUNGS": "userns"}
+    config |= {"GWMS_BOSCO_CA": "cvmfs", "GWMS_BOSCO_X509_REQUIRED": "True", "GWMS_BOSCO_PAYLOAD_CVMFS": policy}
+    pilot = make_pilot(make_node(), **config)
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+    outcome = pilot.run("credentials_setup")
+    assert (outcome.rc, outcome.status) == (1, "ERROR"), outcome
+    assert f"cvmfs: not every payload is given /cvmfs ({policy})" in outcome.detail
+    assert job_environment(pilot) == {}
+    pilot.end()
+
+
 def test_says_how_long_the_pilots_proxy_is_good(make_node: MakeNode, make_pilot: MakePilot, tmp_path: Path) -> None:
     proxy = tmp_path / "proxy"
     Authority(tmp_path / "authority").write_credential(proxy, "pilot")
@@ -76,7 +91,7 @@ def test_says_how_long_the_pilots_proxy_is_good(make_node: MakeNode, make_pilot:
     assert "PRIVATE" not in (pilot.folder / "glidein_config").read_text()
 
 
-@pytest.mark.parametrize("key", ["GWMS_BOSCO_CA", "GWMS_BOSCO_X509_REQUIRED"])
+@pytest.mark.parametrize("key", ["GWMS_BOSCO_CA", "GWMS_BOSCO_X509_REQUIRED", "GWMS_BOSCO_PAYLOAD_CVMFS"])
 def test_refuses_hostile_settings(make_node: MakeNode, make_pilot: MakePilot, key: str) -> None:
     node = make_node()
     for number, value in enumerate(HOSTILE):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from glideinwms_bosco.egress.conf import JOB_WRAPPER, bundle_files
+from glideinwms_bosco.entry.render import TUNNEL_PROXY
 from glideinwms_bosco.pilot.plan import EXECUTABLE, PilotPlan
 from glideinwms_bosco.pilot.scripts import default_scripts_dir, pack_script, read_sources
 from glideinwms_bosco.site.model import SiteDescription
@@ -22,7 +23,7 @@ from tests.pilot import stage_area, test_container, test_job_wrapper, tunnel_wor
 from tests.pilot.harness import GLIDEINWMS_SRC
 from tests.pilot.job_wrapper import composing_script, main_variables
 from tests.pilot.node import UID, Faults, Node
-from tests.pilot.stage_area import StageArea
+from tests.pilot.stage_area import ENTRY, StageArea
 from tests.pilot.test_cvmfs_traps import wait_until
 from tests.pilot.test_job_wrapper import PRELOAD, ContainedSite
 from tests.pilot.tunnel_world import EGRESS, LOGINS, PAGE
@@ -121,7 +122,9 @@ def prepare(folder: Path, start: Path, plan: PilotPlan, then: str = "") -> Stage
     area = StageArea(folder)
     last = LAST_SCRIPT.format(variables=main_variables(), compose=composing_script(), hello=HELLO, then=then)
     area.write(items(plan), attributes(plan), last)
-    (start / "glidein_startup.sh").write_bytes(stage_area.startup_script())
+    for place in (folder, start):
+        # By the first of them the pilot tries its web proxy.
+        (place / "glidein_startup.sh").write_bytes(stage_area.startup_script())
     for path in (start, start / "glidein_startup.sh"):
         os.chown(path, UID, UID)
     return area
@@ -274,11 +277,15 @@ def test_a_pilot_of_a_closed_site_gets_all_there_is(
     closed.install(site)
     start = closed.home / "sandbox"
     area = prepare(tmp_path / "web" / "stage", start, plan, GET.format(host=OUTSIDE, port=WEB_PORT))
-    ended = closed.run(*PILOT, *area.arguments(f"http://{OUTSIDE}:{WEB_PORT}/stage"))
+    stage = f"http://{OUTSIDE}:{WEB_PORT}/stage"
+    ended = closed.run(*PILOT, *area.arguments(stage), "-proxy", TUNNEL_PROXY)
     found = re.findall(r"^GWMS_BOSCO_WEB_PROXY (\S+)$", ended.stdout.decode(), re.MULTILINE)
     assert found, ended.stdout.decode() + ended.stderr.decode()[-4000:]
     out = check(ended, plan, found[0])
     assert found[0].startswith("http://127.0.0.1:")
+    assert f"proxy_url         = '{found[0].removeprefix('http://')}'\n" in out
+    fetched = re.findall(r" GET (\S+) ", (tmp_path / "squid/access.log").read_text())
+    assert {f"{stage}/entry_{ENTRY}/{file.node_name}" for file in plan.files} <= set(fetched)
     assert "GWMS_BOSCO_WEB_PROXY_SOURCE egress\n" in out
     assert f"chain: {PRELOAD}\n" in out
     assert f"outside: {PAGE.decode()}" in out

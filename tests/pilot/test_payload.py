@@ -196,6 +196,7 @@ def test_never_leaves_payloads_alone(userns: Callable[..., Pilot]) -> None:
     assert Job(pilot, compose(pilot)).run("test", "-e", HELLO).returncode == 1
     # Jobs that ask would find none here.
     assert pilot.published()["HAS_CVMFS"] == "False"
+    assert pilot.published()["GWMS_BOSCO_CVMFS_REPOS"] == '"none"'
     assert "(TARGET.RequiresCVMFS =!= True)" in pilot.config()["GLIDEIN_Entry_Start"]
 
 
@@ -325,6 +326,27 @@ def test_other_fragments_around_ours_still_run(userns: Callable[..., Pilot]) -> 
     assert done.stdout.startswith(b"after\nhello"), done
 
 
+def test_payloads_start_where_old_bash_has_no_room_for_here_documents(
+    node: Node, make_pilot: MakePilot, distribution: Path, tmp_path: Path
+) -> None:
+    """Before 5.1 they are files; half a program would end well and have started nothing."""
+    full = tmp_path / "full"
+    full.mkdir()
+    fill = 'mount -t tmpfs -o size=4k,mode=1777 full "$1" && cat /dev/zero >"$1/zero"'
+    assert b"No space left" in node.run(["sh", "-c", fill, "sh", str(full)], user=0).stderr
+    env = {"BASH_COMPAT": "50", "TMPDIR": str(full)}
+    refused = node.run(["bash", "-c", "cat <<<text"], env=env)
+    assert b"cannot create temp file" in refused.stderr, refused
+    pilot = make_pilot(node, env=env, GWMS_BOSCO_CVMFSEXEC_DIR=str(distribution), GWMS_BOSCO_CVMFS_RUNGS="userns")
+    assert pilot.run("cvmfs_setup").metrics.get("mode") == "userns"
+    assert pilot.run("credentials_setup").metrics.get("ca") == "none"
+    assert pilot.run("payload_setup").metrics.get("wrapped") == "True"
+    job = Job(pilot, compose(pilot))
+    assert job.run("cat", HELLO, stdin=None, **env).stdout.startswith(b"hello")
+    assert job.run("sh", "-c", "exit 42", stdin=None, **env).returncode == 42
+    pilot.end()
+
+
 HOSTILE = (
     "a b",
     "'always'",
@@ -333,6 +355,7 @@ HOSTILE = (
     "`touch /tmp/injected`",
     "always;touch /tmp/injected",
     "x" * 65536,
+    "a b\n$(touch /tmp/injected)\n`touch /tmp/injected`",
 )
 
 
@@ -347,6 +370,36 @@ def test_refuses_hostile_values(make_node: MakeNode, make_pilot: MakePilot, key:
         assert len(outcome.detail) < 300
         assert "GLIDEIN_WRAPPER_EXEC" not in pilot.config()
     assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1
+
+
+def test_hostile_start_expression_is_kept_as_it_is(make_node: MakeNode, make_pilot: MakePilot) -> None:
+    """It is the factory's own; what is added keeps away from its inside."""
+    node = make_node()
+    for number, value in enumerate(HOSTILE):
+        pilot = make_pilot(node, f"pilot{number}", GLIDEIN_Entry_Start=value)
+        assert pilot.run("payload_setup").rc == 0
+        line = value.partition("\n")[0]
+        assert pilot.config()["GLIDEIN_Entry_Start"].startswith(f"({line}) && (TARGET.GWMS_BOSCO_WantCVMFS =!= True)")
+    assert node.run(["test", "-e", "/tmp/injected"]).returncode == 1
+
+
+@pytest.mark.parametrize("where", ["config", "environment"])
+def test_hostile_tool_of_a_frontend_stays_what_it_is(userns: Callable[..., Pilot], where: str) -> None:
+    name = "GLIDEIN_SINGULARITY_BINARY_OVERRIDE"
+    pilot = userns()
+    config = pilot.folder / "glidein_config"
+    before = config.read_text()
+    for value in HOSTILE[:-1]:
+        config.write_text(f"{before}{name} {value}\n" if where == "config" else before)
+        # The kernel takes no longer variable than 128 KiB.
+        pilot.write("payload_setup")
+        env = {name: value} if where == "environment" else {}
+        done = pilot.node.run(["./payload_setup", "glidein_config", "entry"], cwd=pilot.folder, env=env)
+        assert done.returncode == 0, done
+        why = f'"{name} is set here"'
+        assert pilot.published()["GWMS_BOSCO_CVMFS_IN_CONTAINERS_WHY"] == why
+        assert pilot.config().get(name) == (value if where == "config" else None)
+    assert pilot.node.run(["test", "-e", "/tmp/injected"]).returncode == 1
 
 
 def test_rest_of_a_value_behind_a_newline_is_a_key_of_its_own(make_node: MakeNode, make_pilot: MakePilot) -> None:

@@ -31,8 +31,11 @@ ATTACKER = 2001
 """User id of another user of the worker."""
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 NEEDS = ("ssh", "sshd", "squid", "microsocks", "proxychains4", "nft", "ip", "nsenter", "flock")
-QUICK = {"GWMS_BOSCO_TUNNEL_ALIVE_S": "1", "GWMS_BOSCO_TUNNEL_CONNECT_S": "5", "GWMS_BOSCO_TUNNEL_SPREAD_MS": "0"}
-"""Environment of a wrapper whose tunnel sees loss in seconds."""
+QUICK = {
+    "GWMS_BOSCO_TUNNEL_ALIVE_S": "1", "GWMS_BOSCO_TUNNEL_CONNECT_S": "5", "GWMS_BOSCO_TUNNEL_SPREAD_MS": "0",
+    "GWMS_BOSCO_JOB_STAY_S": "0",
+}  # fmt: skip
+"""Environment of a wrapper whose tunnel sees loss in seconds, and that ends at once when there is none."""
 HOSTBASED = (
     "HostbasedAuthentication yes", "HostbasedUsesNameFromPacketOnly yes", "IgnoreRhosts no", "IgnoreUserKnownHosts no",
     "PubkeyAuthentication no",

@@ -151,6 +151,34 @@ choose() {
     [ "$status" = 1 ]
 }
 
+@test "container_program binds no /cvmfs, and no CA directory there, for a payload that is given none" {
+    mkdir -p repositories/grid.cern.ch/ca
+    echo "CA_DIR=/cvmfs/grid.cern.ch/ca" >gwms_bosco/credentials.conf
+    choose "$PWD/repositories" ''
+    [ "$(gwms_bosco/container-exec --without-cvmfs printf '<%s>' 'a  b' --without-cvmfs)" = '<a  b><--without-cvmfs>' ]
+    run grep repositories bin/seen
+    [ "$status" = 1 ]
+}
+
+@test "container_program and container_try need no room for their text but in the state folder" {
+    # As bash before 5.1 does: a here-document is a file, which a full disk does not take.
+    BASH_COMPAT=50
+    without_room() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_container_program /t /i '' 1 '' '' ''); }
+    [ "$(without_room)" = "$(gwms_bosco_container_program /t /i '' 1 '' '' '')" ]
+    [[ $(without_room) == *$'\nexec "$tool"'* ]]
+    # Where bash puts them.
+    [ "$(TMPDIR=/nowhere choose)" = mounted ]
+}
+
+@test "container_rung_shell remembers what a payload is started by in the container that is the rung" {
+    printf '#!/bin/sh\nexec "$@"\n' | gwms_bosco_state_program run-with-cvmfs
+    gwms_bosco_container_rung_shell
+    [ "$(cat gwms_bosco/inside-shell)" = '/bin/bash -p -c' ]
+    printf '#!/bin/sh\necho without a bash\n' | gwms_bosco_state_program run-with-cvmfs
+    gwms_bosco_container_rung_shell
+    [ ! -e gwms_bosco/inside-shell ]
+}
+
 @test "container_program reads an image with a new date once, and a changed one never runs" {
     choose
     touch -d @1 site.sif

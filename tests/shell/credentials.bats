@@ -78,6 +78,23 @@ token() {
     [ "$output" = '/cvmfs/x: no answer in 1 s' ]
 }
 
+@test "credentials_ca takes only an answer for one, whatever the exit code" {
+    printf '#!/bin/sh\n[ -z "$5" ] || echo odd\n' >silent
+    chmod +x silent
+    run gwms_bosco_credentials_ca /no/such/folder "$PWD/silent"
+    [ "$status" = 1 ]
+    [[ $output == '/no/such/folder: '* ]]
+}
+
+@test "credentials_ca needs no room for its program" {
+    ca good
+    # As bash before 5.1 does: a here-document is a file, which a full disk does not take.
+    BASH_COMPAT=50
+    without_room() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_credentials_ca_program); }
+    [ "$(without_room)" = "$(gwms_bosco_credentials_ca_program)" ]
+    [[ $(without_room) == *'certificates $n crls'* ]]
+}
+
 @test "credentials_find goes by the order, and keeps why a place was passed over" {
     ca shipped-ca
     [[ $(gwms_bosco_credentials_find shipped,node) == "shipped $PWD/shipped-ca certificates 1 crls none" ]]
@@ -99,6 +116,61 @@ token() {
     [ "$status" = 0 ]
     [[ $output == 'cvmfs /cvmfs/oasis.opensciencegrid.org/mis/certificates certificates 3 crls good' ]]
     [ "$(cat asked)" = /cvmfs/oasis.opensciencegrid.org/mis/certificates ]
+}
+
+# instance: a way into a container that has the shipped CA directory, and not the node's.
+instance() {
+    ca node-ca
+    ca shipped-ca
+    echo MODE=container >gwms_bosco/cvmfs.conf
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\ncase $5 in */shipped-ca) exec "$@" ;; esac\necho "$5: there is no such folder"\nexit 1\n' |
+        gwms_bosco_state_program run-with-cvmfs
+}
+
+@test "credentials_find looks for every place where payloads will, in the container that is the rung" {
+    instance
+    [[ $(gwms_bosco_credentials_find node,shipped) == "shipped $PWD/shipped-ca "* ]]
+    grep -qF "node: $PWD/node-ca: there is no such folder" gwms_bosco/credentials.why
+    run gwms_bosco_credentials_find node always
+    [ "$status" = 1 ]
+}
+
+@test "credentials_look says of which side a folder is missing" {
+    instance
+    [ "$(gwms_bosco_credentials_look node "$PWD/node-ca" userns always)" = 'certificates 1 crls none' ]
+    run gwms_bosco_credentials_look node "$PWD/node-ca" container always
+    [ "$status $output" = "1 $PWD/node-ca: there is no such folder" ]
+    mv shipped-ca other
+    run gwms_bosco_credentials_look shipped "$PWD/shipped-ca" container on-request
+    [ "$status $output" = "1 $PWD/shipped-ca: there is no such folder" ]
+    # Of a /cvmfs that nothing has put in place.
+    rm gwms_bosco/run-with-cvmfs
+    [ "$(gwms_bosco_credentials_look cvmfs "$PWD/other" native never)" = 'certificates 1 crls none' ]
+}
+
+@test "credentials_find looks in both places where some payloads are in that container, and outside where none are" {
+    instance
+    [[ $(gwms_bosco_credentials_find node,shipped on-request) == "shipped $PWD/shipped-ca "* ]]
+    rm -r shipped-ca
+    run gwms_bosco_credentials_find node,shipped on-request
+    [ "$status" = 1 ]
+    [[ $(gwms_bosco_credentials_find node never) == "node $PWD/node-ca "* ]]
+}
+
+@test "credentials_find takes none of /cvmfs that only some payloads get" {
+    printf '#!/bin/sh\necho certificates 3 crls good\n' | gwms_bosco_state_program run-with-cvmfs
+    for mode in userns container parrot; do
+        echo "MODE=$mode" >gwms_bosco/cvmfs.conf
+        for policy in on-request never; do
+            run gwms_bosco_credentials_find cvmfs "$policy"
+            [ "$status" = 1 ]
+            [ "$(cat gwms_bosco/credentials.why)" = "cvmfs: not every payload is given /cvmfs ($policy); " ]
+        done
+        [[ $(gwms_bosco_credentials_find cvmfs always) == 'cvmfs /cvmfs/'* ]]
+    done
+    echo MODE=native >gwms_bosco/cvmfs.conf
+    [[ $(gwms_bosco_credentials_find cvmfs never) == 'cvmfs /cvmfs/'* ]]
 }
 
 @test "credentials_find passes over hostile paths and runs nothing in them" {

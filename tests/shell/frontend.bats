@@ -34,6 +34,26 @@ teardown() {
     shellcheck gwms_bosco/container-with-cvmfs
 }
 
+@test "frontend_program needs no room for its text" {
+    # As bash before 5.1 does: a here-document is a file, which a full disk does not take.
+    BASH_COMPAT=50
+    without_room() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_frontend_program /t /m); }
+    [ "$(without_room)" = "$(gwms_bosco_frontend_program /t /m)" ]
+    [[ $(without_room) == *$'\nexec '* ]]
+}
+
+@test "frontend_override is what somebody else has set" {
+    [ -z "$(gwms_bosco_frontend_override)" ]
+    gwms_bosco_config_set GLIDEIN_SINGULARITY_BINARY_OVERRIDE "$PWD/gwms_bosco/container-with-cvmfs"
+    [ -z "$(gwms_bosco_frontend_override)" ]
+    gwms_bosco_config_set GLIDEIN_SINGULARITY_BINARY_OVERRIDE '/opt/$(touch injected)'
+    # shellcheck disable=SC2016
+    [ "$(gwms_bosco_frontend_override)" = '/opt/$(touch injected)' ]
+    run -1 gwms_bosco_frontend_setup userns "$PWD/tool"
+    [ "$output" = 'GLIDEIN_SINGULARITY_BINARY_OVERRIDE is set here' ]
+    [ ! -e injected ]
+}
+
 @test "frontend_setup needs nothing where the node shows /cvmfs, and is not for tracers and containers" {
     gwms_bosco_frontend_setup native ''
     gwms_bosco_frontend_setup mountrepo ''

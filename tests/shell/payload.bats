@@ -11,7 +11,8 @@ helper() {
     load_libraries payload
     gwms_bosco_payload_program "$@" | gwms_bosco_state_program payload-exec
     for name in run-with-cvmfs container-exec; do
-        printf '#!/bin/sh\necho %s\nexec "$@"\n' "$name" | gwms_bosco_state_program "$name"
+        printf '#!/bin/sh\necho %s\n[ "$1" != --without-cvmfs ] || { shift; echo without-cvmfs; }\nexec "$@"\n' "$name" |
+            gwms_bosco_state_program "$name"
     done
 }
 
@@ -91,11 +92,41 @@ helper() {
     [ "$(gwms_bosco/payload-exec echo x)" = x ]
     for row in 'native always payload|container-exec x' 'userns always never|run-with-cvmfs x' \
         'userns always payload|run-with-cvmfs container-exec x' 'container always payload|run-with-cvmfs x' \
-        'userns never payload|container-exec x' 'mountrepo always payload|container-exec x' 'none always never|x'; do
+        'userns never payload|container-exec x' 'mountrepo always payload|container-exec x' 'none always never|x' \
+        'mountrepo never payload|container-exec without-cvmfs x' 'container never payload|container-exec x'; do
         # shellcheck disable=SC2086
         gwms_bosco_payload_program ${row%|*} | gwms_bosco_state_program payload-exec
         [ "$(gwms_bosco/payload-exec echo x | tr '\n' ' ')" = "${row#*|} " ]
     done
+}
+
+@test "payload_program: with on-request what shows /cvmfs is there for jobs that ask, and the image for all" {
+    helper mountrepo on-request payload
+    echo 'RequiresCVMFS = true' >ad
+    for row in 'mountrepo|container-exec x|container-exec without-cvmfs x' 'container|run-with-cvmfs x|container-exec x'; do
+        IFS='|' read -r mode asking other <<<"$row"
+        gwms_bosco_payload_program "$mode" on-request payload | gwms_bosco_state_program payload-exec
+        [ "$(_CONDOR_JOB_AD=ad gwms_bosco/payload-exec echo x | tr '\n' ' ')" = "$asking " ]
+        [ "$(gwms_bosco/payload-exec echo x | tr '\n' ' ')" = "$other " ]
+    done
+}
+
+@test "payload_program needs no room for its text" {
+    load_libraries payload
+    # As bash before 5.1 does: a here-document is a file, which a full disk does not take.
+    BASH_COMPAT=50
+    without_room() { (ulimit -f 0 && trap '' XFSZ && gwms_bosco_payload_program native always never); }
+    [ "$(without_room)" = "$(gwms_bosco_payload_program native always never)" ]
+    [[ $(without_room) == *$'\nexec "$@"' ]]
+}
+
+@test "payload_startup is the last script that the pilot's description names, else condor_startup.sh" {
+    load_libraries payload
+    pilot_folder "GLIDEIN_WORK_DIR /w" "DESCRIPTION_FILE d"
+    [ "$(gwms_bosco_payload_startup)" = /w/condor_startup.sh ]
+    gwms_bosco_config_set GLIDEIN_WORK_DIR "$PWD"
+    printf 'first_script \ta.sh\nlast_script \tb c.sh\nlast_script \td.sh\n' >d
+    [ "$(gwms_bosco_payload_startup)" = "$PWD/b c.sh" ]
 }
 
 @test "payload_program: the same in dash, bash and busybox sh" {

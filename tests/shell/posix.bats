@@ -30,3 +30,12 @@ clean() {
     clean run-with-cvmfs <"$LIB/run_with_cvmfs.sh"
     clean payload_wrapper <"$LIB/../payload_wrapper.sh"
 }
+
+@test "scripts that decide how payloads are started have no here-document, which before bash 5.1 wants room in /tmp" {
+    cd "$LIB/.."
+    for script in cvmfs_setup cvmfs_check credentials_setup container_setup payload_setup pilot_container; do
+        # shellcheck disable=SC2046 # words
+        run -1 grep -nE "<<(<|-?['\"A-Za-z])" "$script" $(sed -n 's/^# gwms-bosco-include: //p' "$script")
+        [ -z "$output" ]
+    done
+}

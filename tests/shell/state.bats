@@ -34,6 +34,14 @@ load node
     [ ! -e gwms_bosco ]
 }
 
+@test "state_unwritable names the folder that cannot be written" {
+    pilot_folder
+    GWMS_BOSCO_DIR=/a/b
+    run gwms_bosco_state_unwritable
+    [ "$status" = 1 ]
+    [ "$output" = 'cannot write the state folder /a/b' ]
+}
+
 @test "state_program writes an executable at once" {
     pilot_folder
     state_folder

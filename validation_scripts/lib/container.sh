@@ -55,27 +55,30 @@ gwms_bosco_container_image() {
 # nothing to a shell, which the callers have checked.
 gwms_bosco_container_program() {
     printf "#!/bin/sh\ntool='%s' image='%s' sha256='%s' identity='%s' userns='%s' cvmfs='%s' siteconf='%s'\n" "$@"
-    cat <<'PROGRAM'
-# Written by container_setup. Runs a command ($@) in the site's image, with what a payload looks for at its own path.
+    # No here-document: older bash keeps those in a file, and on a full disk half a program would be left.
+    # shellcheck disable=SC2016 # variables of the program
+    printf '%s\n' '# Written by container_setup. Runs a command ($@) in the image of the site, with what a payload looks for at its own path.
+# With --without-cvmfs before it, the command finds no /cvmfs there.
 here=${0%/*}
+[ "$1" != --without-cvmfs ] || { shift; cvmfs=; }
 fail() {
-    printf '%s\n' "BOSCO-CONTAINER-07 $1" >&2
+    printf "%s\n" "BOSCO-CONTAINER-07 $1" >&2
     exit 125
 }
 case $identity in
     folder:*) now=$(stat -c folder:%d:%i "$image" 2>/dev/null) ;;
-    *) now=$(TZ=UTC0 stat -L -c '%d:%i:%s:%y:%z' "$image" 2>/dev/null | tr ' +' '__') ;;
+    *) now=$(TZ=UTC0 stat -L -c "%d:%i:%s:%y:%z" "$image" 2>/dev/null | tr " +" "__") ;;
 esac
 if [ "$now" != "$identity" ] && [ "$now" != "$(cat "$here/image.again" 2>/dev/null)" ]; then
     # Another file than the one that was checked, or only its date is new.
     [ -n "$sha256" ] && [ "$(sha256sum <"$image" 2>/dev/null | cut -c 1-64)" = "$sha256" ] ||
         fail "$image is not the file any more that this pilot has checked"
     # The next payload need not read it again. By rename, as payloads of other slots do the same.
-    { printf '%s\n' "$now" >"$here/image.again.$$" && mv -f "$here/image.again.$$" "$here/image.again"; } 2>/dev/null
+    { printf "%s\n" "$now" >"$here/image.again.$$" && mv -f "$here/image.again.$$" "$here/image.again"; } 2>/dev/null
 fi
 ca=
 if [ -r "$here/credentials.conf" ]; then
-    while IFS='=' read -r key value; do
+    while IFS="=" read -r key value; do
         [ "$key" != CA_DIR ] || ca=$value
     done <"$here/credentials.conf"
 fi
@@ -88,10 +91,11 @@ esac
 work=$(pwd)
 home=${HOME-}
 home_bound=no
-# Where the batch job's wrapper has left a folder for it, that one is shown at HOME, and of the node's own only what is bound.
+# Where the wrapper of the batch job has left a folder for it, that one is shown at HOME, and of the own one of the node only
+# what is bound.
 private=
 [ ! -d "$here/home" ] || private=$here/home
-# shows_home PATH: 0 when a bind of it would show the node's own.
+# shows_home PATH: 0 when a bind of it would show that of the node.
 shows_home() {
     case $home/ in "$1"/*) return 0 ;; esac
     case $(readlink -f "$home")/ in "$(readlink -f "$1")"/*) return 0 ;; esac
@@ -107,24 +111,25 @@ point() {
     fi
 }
 case $home in
-    '' | / | *[:,\"]*) ;;
+    "" | / | *[:,\"]*) ;;
     *) [ ! -d "$home" ] || home_bound=yes ;;
 esac
-shell='/bin/sh -c'
+shell="/bin/sh -c"
 [ ! -e "$here/inside-shell" ] || read -r shell <"$here/inside-shell"
 # Without a folder to bind, the tool sets HOME to that of the account.
 # shellcheck disable=SC2086 # words
 if [ "$home_bound" = no ] && [ -z "${HOME+set}" ]; then
-    set -- $shell 'unset HOME; exec "$@"' sh "$@"
+    set -- $shell "unset HOME; exec \"\$@\"" sh "$@"
 elif [ "$home_bound" = no ]; then
-    set -- $shell 'HOME=$0; exec "$@"' "$home" "$@"
+    set -- $shell "HOME=\$0; exec \"\$@\"" "$home" "$@"
 fi
 set -- "$image" "$@"
 # At the path they have here.
 for place in "$work" "${_CONDOR_SCRATCH_DIR:-}" "${TMPDIR:-}" "$siteconf" "$ca" "${X509_CERT_DIR:-}" \
     "${X509_USER_PROXY:-}" "${BEARER_TOKEN_FILE:-}"; do
     case $place in
-        / | /tmp | /dev/shm | /cvmfs | /cvmfs/*) continue ;;
+        # The last one is bound below, so that nothing there can be changed.
+        / | /tmp | /dev/shm | /cvmfs | /cvmfs/* | /etc/cvmfs/SITECONF) continue ;;
         # One that is relative is below the current folder.
         /*) [ -e "$place" ] || continue ;;
         *) continue ;;
@@ -138,7 +143,7 @@ for place in "$work" "${_CONDOR_SCRATCH_DIR:-}" "${TMPDIR:-}" "$siteconf" "$ca" 
     esac
     set -- --bind "$place" "$@"
 done
-# What the batch job's wrapper has for the pilot, at the same path or, behind a colon, at another.
+# What the wrapper of the batch job has for the pilot, at the same path or, behind a colon, at another.
 if [ -r "$here/binds" ]; then
     while IFS= read -r place; do
         [ -z "$private" ] || point "${place%%:*}"
@@ -153,7 +158,7 @@ if [ -n "$cvmfs" ] && [ -d "$cvmfs" ]; then
 fi
 if [ "$home_bound" = yes ]; then
     case ${private:+$home} in
-        # The tool shows the node's own /tmp on top of it.
+        # The tool shows /tmp of the node on top of it.
         /tmp/* | /var/tmp/*) set -- --bind "$private:$home" "$@" ;;
     esac
     set -- --home "${private:+$private:}$home" "$@"
@@ -161,21 +166,20 @@ else
     set -- --no-home "$@"
 fi
 set -- --pwd "$work" "$@"
-# The node's libraries do not fit the image's programs; its program folders come after the image's own.
+# Libraries of the node do not fit programs of the image; its program folders come after those of the image.
 unset LD_PRELOAD LD_LIBRARY_PATH
 [ -z "${PATH:-}" ] || export APPTAINERENV_APPEND_PATH="$PATH" SINGULARITYENV_APPEND_PATH="$PATH"
 [ -z "$userns" ] || set -- "$userns" "$@"
 # The tool shows the folder it is started in, of itself.
 [ -z "$private" ] || cd /
-exec "$tool" --silent exec "$@"
-PROGRAM
+exec "$tool" --silent exec "$@"'
 }
 
 # gwms_bosco_container_try TEXT WAY...: install TEXT as container-exec and run true in it, WAY before it
 # (run-with-cvmfs, or nothing). 1 and a reason on stdout.
 gwms_bosco_container_try() {
     local output=$GWMS_BOSCO_DIR/container.log rc
-    gwms_bosco_state_program container-exec <<<"$1" || { echo "cannot write into $GWMS_BOSCO_DIR"; return 1; }
+    printf '%s\n' "$1" | gwms_bosco_state_program container-exec || { echo "cannot write into $GWMS_BOSCO_DIR"; return 1; }
     shift
     # Nothing but a word written inside proves that a command has run there.
     gwms_bosco_limit_run "$GWMS_BOSCO_CONTAINER_TRY_S" "$output" "$@" "$GWMS_BOSCO_DIR/container-exec" \

@@ -17,12 +17,13 @@ GWMS_BOSCO_CVMFS_CA='oasis.opensciencegrid.org/mis/certificates grid.cern.ch/etc
 # `certificates N crls STATE`, STATE one of none, good, expired, unread; else 1 and a reason. Text, since for a folder in
 # CVMFS it runs where /cvmfs is.
 gwms_bosco_credentials_ca_program() {
-    cat <<'PROGRAM'
-d=$1 now=$2
+    # No here-document: older bash keeps those in a file, and on a full disk half a program would be left.
+    # shellcheck disable=SC2016 # variables of the program
+    printf '%s\n' 'd=$1 now=$2
 [ -d "$d" ] || { echo "$d: there is no such folder"; exit 1; }
-h='[0-9a-f]'
+h="[0-9a-f]"
 h=$h$h$h$h$h$h$h$h
-n=$(grep -ls -e '-----BEGIN .*CERTIFICATE-----' "$d"/$h.[0-9] | wc -l)
+n=$(grep -ls -e "-----BEGIN .*CERTIFICATE-----" "$d"/$h.[0-9] | wc -l)
 n=$((n + 0))
 [ "$n" -gt 0 ] || { echo "$d: holds no certificate under its hash"; exit 1; }
 state=none left=200 # more than all CAs of the grid together; as many expired ones are answer enough
@@ -35,33 +36,35 @@ for f in "$d"/$h.r[0-9]; do
         state=unread
         break
     fi
-    next=$(openssl crl -in "$f" -noout -nextupdate 2>/dev/null | awk -F '[= :]+' '{
-        m = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $2) + 2) / 3
-        if (m == int(m)) printf "%04d%02d%02d%02d%02d%02d", $7, m, $3, $4, $5, $6
-    }')
+    next=$(openssl crl -in "$f" -noout -nextupdate 2>/dev/null | awk -F "[= :]+" "{
+        m = (index(\"JanFebMarAprMayJunJulAugSepOctNovDec\", \$2) + 2) / 3
+        if (m == int(m)) printf \"%04d%02d%02d%02d%02d%02d\", \$7, m, \$3, \$4, \$5, \$6
+    }")
     # Compared as numbers of equal length; sort(1), as they are too long for some shells.
-    if [ -n "$next" ] && [ "$(printf '%s\n' "$now" "$next" | sort | tail -n 1)" = "$next" ]; then
+    if [ -n "$next" ] && [ "$(printf "%s\n" "$now" "$next" | sort | tail -n 1)" = "$next" ]; then
         state=good
         break
     fi
 done
-echo "certificates $n crls $state"
-PROGRAM
+echo "certificates $n crls $state"'
 }
 
 # gwms_bosco_credentials_ca FOLDER WAY...: look at a CA directory, WAY before the command (run-with-cvmfs, or nothing).
 gwms_bosco_credentials_ca() {
-    local folder=$1 output=$GWMS_BOSCO_DIR/credentials.log rc
+    local folder=$1 output=$GWMS_BOSCO_DIR/credentials.log rc answer
     shift
     gwms_bosco_limit_run "$GWMS_BOSCO_CREDENTIALS_S" "$output" "$@" /bin/sh -c "$(gwms_bosco_credentials_ca_program)" \
         ca "$folder" "$(date -u +%Y%m%d%H%M%S)"
     rc=$?
-    if [[ $rc == 124 ]]; then
-        echo "$folder: no answer in $GWMS_BOSCO_CREDENTIALS_S s"
-    else
-        tail -n 1 "$output"
-    fi
+    answer=$(tail -n 1 "$output")
     rm -f "$output"
+    case $rc:$answer in
+        '0:certificates '*) ;;
+        # On the way to the program: a container, say, that ends well without it.
+        0:*) answer="$folder: nobody has looked at it: $answer" rc=1 ;;
+        124:*) answer="$folder: no answer in $GWMS_BOSCO_CREDENTIALS_S s" ;;
+    esac
+    printf '%s\n' "$answer"
     return "$rc"
 }
 
@@ -136,22 +139,37 @@ gwms_bosco_credentials_places() {
     esac
 }
 
-# gwms_bosco_credentials_find ORDER: the first CA directory that is one, as `PLACE FOLDER certificates N crls STATE`; else
-# 1. Reasons of those passed over go to the file credentials.why.
+# gwms_bosco_credentials_look PLACE FOLDER MODE POLICY: look at a CA directory wherever payloads will. MODE: the rung;
+# POLICY: which payloads are given /cvmfs.
+gwms_bosco_credentials_look() {
+    local within=$GWMS_BOSCO_DIR/run-with-cvmfs outside
+    case $1:$3:$4 in
+        cvmfs:*) [[ -x $within ]] || within='' ;;
+        # Its mounts are in a container of their own, and payloads with them: of the node they see what is bound.
+        *:container:always) ;;
+        *:container:on-request) outside=$(gwms_bosco_credentials_ca "$2") || { echo "$outside"; return 1; } ;;
+        *) within='' ;;
+    esac
+    gwms_bosco_credentials_ca "$2" ${within:+"$within"}
+}
+
+# gwms_bosco_credentials_find ORDER [POLICY]: the first CA directory that is one for payloads, as
+# `PLACE FOLDER certificates N crls STATE`; else 1. Reasons of those passed over go to the file credentials.why.
 gwms_bosco_credentials_find() {
-    local LC_ALL=C place folder found seen=' '
-    local -a order way
-    IFS=, read -r -a order <<<"$1"
+    local LC_ALL=C policy=${2:-always} mode place folder found seen=' '
+    mode=$(gwms_bosco_state_read cvmfs.conf MODE none)
     : >"$GWMS_BOSCO_DIR/credentials.why"
-    for place in "${order[@]}"; do
-        way=()
-        [[ $place != cvmfs || ! -x $GWMS_BOSCO_DIR/run-with-cvmfs ]] || way=("$GWMS_BOSCO_DIR/run-with-cvmfs")
+    for place in ${1//,/ }; do
+        if [[ $place == cvmfs && $policy != always && $mode != native && $mode != none ]]; then
+            printf 'cvmfs: not every payload is given /cvmfs (%s); ' "$policy"
+            continue
+        fi
         while IFS= read -r folder; do
             [[ -n $folder && $seen != *" $folder "* ]] || continue
             seen+="$folder "
             if [[ ! $folder =~ ^/[A-Za-z0-9_./@=-]+$ || ${#folder} -gt 1024 ]]; then
                 printf '%s: a path with odd characters: %s; ' "$place" "$(gwms_bosco_report_safe "$folder" 60)"
-            elif found=$(gwms_bosco_credentials_ca "$folder" "${way[@]}"); then
+            elif found=$(gwms_bosco_credentials_look "$place" "$folder" "$mode" "$policy"); then
                 echo "$place $folder $found" >&3
                 return 0
             else

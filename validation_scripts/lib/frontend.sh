@@ -10,8 +10,9 @@ GWMS_BOSCO_FRONTEND_S=20
 # from outside, in MOUNT, and name MOUNT to the tool, which finds them in /cvmfs.
 gwms_bosco_frontend_program() {
     printf "#!/bin/sh\ntool='%s' mount='%s'\n" "$@"
-    cat <<'PROGRAM'
-# Written by payload_setup. What glideinWMS starts in place of apptainer: the same, where /cvmfs is.
+    # No here-document: older bash keeps those in a file, and on a full disk half a program would be left.
+    # shellcheck disable=SC2016 # variables of the program
+    printf '%s\n' '# Written by payload_setup. What glideinWMS starts in place of apptainer: the same, where /cvmfs is.
 for word do
     shift
     while :; do
@@ -25,8 +26,7 @@ done
 # In a user name space setuid programs have no effect, and a tool that was installed so must not try.
 APPTAINER_USERNS=1 SINGULARITY_USERNS=1
 export APPTAINER_USERNS SINGULARITY_USERNS
-exec "${0%/*}/run-with-cvmfs" "$tool" "$@"
-PROGRAM
+exec "${0%/*}/run-with-cvmfs" "$tool" "$@"'
 }
 
 # gwms_bosco_frontend_setup MODE TOOL: let glideinWMS's container scripts find /cvmfs. 0 when containers of a frontend get

@@ -75,46 +75,50 @@ gwms_bosco_payload_start() {
 gwms_bosco_payload_program() {
     local cvmfs=no container=no
     gwms_bosco_payload_adds_cvmfs "$1" "$2" && cvmfs=$2
-    # In mode 4 the rung is itself a container with the same image.
-    [[ $3 == payload && $1 != container ]] && container=yes
-    # There container-exec itself binds what is mounted to /cvmfs.
-    [[ $1 == mountrepo && $container == yes ]] && cvmfs=no
-    printf '#!/bin/sh\ncvmfs=%s container=%s asking=%s\n' "$cvmfs" "$container" "'${GWMS_BOSCO_ASKING// /|}'"
-    cat <<'PROGRAM'
-# Written by payload_setup. Starts a payload ($@) with what this pilot has found or made, and is replaced by it: signals,
-# streams and exit code stay the payload's own. Nothing is exported.
+    [[ $3 == payload ]] && container=yes
+    printf "#!/bin/sh\nrung='%s' cvmfs=%s container=%s asking='%s'\n" "$1" "$cvmfs" "$container" "${GWMS_BOSCO_ASKING// /|}"
+    # No here-document: older bash keeps those in a file, and on a full disk half a program would be left.
+    # shellcheck disable=SC2016 # variables of the program
+    printf '%s\n' '# Written by payload_setup. Starts a payload ($@) with what this pilot has found or made, and is replaced by it: signals,
+# streams and exit code stay its own. Nothing is exported.
 here=${0%/*}
 error_file=${_CONDOR_WRAPPER_ERROR_FILE:-}
 fail() {
-    printf '%s\n' "$1" >&2
-    [ -z "$error_file" ] || printf '%s\n' "$1" >"$error_file"
+    printf "%s\n" "$1" >&2
+    [ -z "$error_file" ] || printf "%s\n" "$1" >"$error_file"
     exit 1
 }
-# The job's ad has expressions as they were written, and this is no reader of them: whoever asks by one that may be true
+# The ad of the job has expressions as they were written, and this is no reader of them: whoever asks by one that may be true
 # gets /cvmfs. A text, a number, false and undefined are not `=?= True` for the start expression either.
 asks() {
     grep -Eis "^($asking)[[:blank:]]*=" "${_CONDOR_JOB_AD:-/dev/null}" |
-        grep -Eivq '=[[:blank:]]*(false|undefined|error|-?[0-9.]+|"[^"]*")?[[:blank:]]*$'
+        grep -Eivq "=[[:blank:]]*(false|undefined|error|-?[0-9.]+|\"[^\"]*\")?[[:blank:]]*\$"
 }
 [ "$cvmfs" != on-request ] || asks || cvmfs=no
 [ "$cvmfs$container" != nono ] || exec "$@"
+# In mode 4 the rung is itself a container with the same image.
+[ "$rung" != container ] || [ "$cvmfs" = no ] || container=no
 # An exit code does not tell whether a tool or the payload has ended with it. So HTCondor is told beforehand that the
-# wrapper has failed, and the first thing that runs in the payload's place takes that back.
-if [ -n "$error_file" ] && printf '%s\n' 'BOSCO-PAYLOAD-02 the payload was not reached; the lines above say why' \
+# wrapper has failed, and the first thing that runs in place of the payload takes that back.
+if [ -n "$error_file" ] && printf "%s\n" "BOSCO-PAYLOAD-02 the payload was not reached; the lines above say why" \
     2>/dev/null >"$error_file"; then
-    shell='/bin/sh -c'
+    shell="/bin/sh -c"
     [ ! -e "$here/inside-shell" ] || read -r shell <"$here/inside-shell"
     # shellcheck disable=SC2086 # words
-    set -- $shell 'rm -f -- "$0"; exec "$@"' "$error_file" "$@"
+    set -- $shell "rm -f -- \"\$0\"; exec \"\$@\"" "$error_file" "$@"
 fi
 if [ "$container" = yes ]; then
     [ -x "$here/container-exec" ] || fail "BOSCO-PAYLOAD-03 $here/container-exec is gone"
+    if [ "$rung" = mountrepo ]; then
+        # What is mounted there, container-exec itself binds to /cvmfs.
+        [ "$cvmfs" != no ] || set -- --without-cvmfs "$@"
+        cvmfs=no
+    fi
     set -- "$here/container-exec" "$@"
 fi
 if [ "$cvmfs" != no ]; then
     [ -x "$here/run-with-cvmfs" ] || fail "BOSCO-PAYLOAD-03 $here/run-with-cvmfs is gone"
     set -- "$here/run-with-cvmfs" "$@"
 fi
-exec "$@"
-PROGRAM
+exec "$@"'
 }

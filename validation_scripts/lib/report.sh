@@ -2,6 +2,9 @@
 # shellcheck shell=bash
 # What a script tells the pilot and the pool: exactly one test result, and attributes of the machine ad.
 
+# Longest value of an attribute of the machine ad, bytes: the reasons of six rungs.
+GWMS_BOSCO_ATTRIBUTE_MAX_BYTES=1024
+
 # gwms_bosco_report_safe TEXT [MAX]: one line of at most MAX (512) bytes, of characters that are harmless in a condor
 # configuration file, in the pilot's `eval`, in XML and in a terminal. Anything else becomes a space.
 # Source: glideinWMS condor_startup.sh set_var evaluates the value within single quotes.
@@ -58,6 +61,6 @@ gwms_bosco_report_result() {
 # gwms_bosco_report_attribute NAME TYPE VALUE: into glidein_config and the machine ad. TYPE S string, C expression or
 # boolean, I integer.
 gwms_bosco_report_attribute() {
-    gwms_bosco_config_set "$1" "$(gwms_bosco_report_safe "$3")" &&
+    gwms_bosco_config_set "$1" "$(gwms_bosco_report_safe "$3" "$GWMS_BOSCO_ATTRIBUTE_MAX_BYTES")" &&
         add_condor_vars_line "$1" "$2" - + N Y -
 }
