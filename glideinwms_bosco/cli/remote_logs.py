@@ -15,7 +15,7 @@ from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.remote_verb import Outcome, Target, add_target_options, run_targets
 from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.errors import UsageError
-from glideinwms_bosco.remote.logs import LogFile, Logs, collect_logs
+from glideinwms_bosco.remote.logs import DEFAULT_FILES, MAX_FILES, LogFile, Logs, collect_logs
 
 _FILE_MODE = 0o644
 
@@ -29,13 +29,27 @@ def add_commands(verbs: Any) -> None:
     )
     add_target_options(logs)
     logs.add_argument("--output", type=Path, metavar="DIR", help="write the files below DIR/SITE/ACCOUNT/ instead")
+    logs.add_argument(
+        "--files",
+        type=_files,
+        default=DEFAULT_FILES,
+        metavar="N",
+        help=f"the newest N, of many less of each; a node has one a day (default: {DEFAULT_FILES}, most: {MAX_FILES})",
+    )
     logs.set_defaults(run=_logs)
+
+
+def _files(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_FILES:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1 to {MAX_FILES}")
+    return int(text)
 
 
 def _logs(args: argparse.Namespace) -> int:
     def work(target: Target, _advance: output.Advance) -> Outcome:
         with target.session() as session:
-            account, logs = session.connection.login.label, collect_logs(session, target.site.install.folder)
+            account = session.connection.login.label
+            logs = collect_logs(session, target.site.install.folder, args.files)
         written = _write(args.output / target.site.short_name / target.account.name, logs) if args.output else ()
         lines = (*written, *_notes(logs)) if args.output else (*_shown(logs), *_notes(logs))
         report = {"account": account, **asdict(logs), "written": list(written)}
@@ -72,6 +86,10 @@ def _notes(logs: Logs) -> Iterator[str]:
     if logs.folder is None:
         yield "note: the account has no install folder"
     if logs.more:
-        yield f"note: {output.counted(logs.more, 'older file')} left out"
+        more = min(len(logs.files) + logs.more, MAX_FILES)
+        hint = (
+            f"; --files {more} shows {'the newest' if more == MAX_FILES else 'all'}" if more > len(logs.files) else ""
+        )
+        yield f"note: {output.counted(logs.more, 'older file')} left out{hint}"
     if logs.odd:
         yield f"note: {output.counted(logs.odd, 'file')} with a name that no pilot gives"

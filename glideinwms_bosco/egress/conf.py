@@ -18,7 +18,7 @@ from glideinwms_bosco.site.job_wrapper import (
     wrapper_rungs,
 )
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.network import DEFAULT_LOGIN_PORT, SITE_KEY, SITE_KEY_PATH, SSH, Network
+from glideinwms_bosco.site.network import DEFAULT_LOGIN_PORT, LOOPBACK, SITE_KEY, SITE_KEY_PATH, SSH, Network
 from glideinwms_bosco.site.runtime import check_node_value
 
 FOLDER = "egress"
@@ -33,7 +33,6 @@ the batch script names the wrapper of the version that the job was submitted wit
 NO_TUNNEL = "none"
 """KIND of a site whose pilots need the job wrapper only for their container."""
 
-_LOOPBACK = "127.0.0.0/8"
 _NO_CONTAINER = "none"
 _PLAIN, _EXECUTABLE = 0o644, 0o755
 _Value = Union[None, str, int, tuple[str, ...]]
@@ -110,7 +109,7 @@ def _network_rows(site: SiteDescription) -> dict[str, _Value]:
         tuple(f"{forward.name}={forward.target}" for forward in found.forwards),
         found.web_proxy,
         found.dns,
-        (_LOOPBACK, *found.workers),
+        (LOOPBACK, *found.workers),
         found.limits.connect_timeout_ms,
         found.limits.read_timeout_ms,
         found.preload,

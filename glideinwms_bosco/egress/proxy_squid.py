@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from glideinwms_bosco.egress.listed import INWARD, Listed, everything_but
 from glideinwms_bosco.egress.places import Places
-from glideinwms_bosco.site.network import Forward, is_numeric
+from glideinwms_bosco.site.network import PILOT_LIFE_DAYS, Forward, is_numeric
 
 DEFAULT_CACHE_MB = 20_000
 MAX_CACHE_MB = 2_000_000
@@ -21,8 +21,6 @@ MAX_FILES = 32_768
 """Two for each connection; HTCondor keeps one for each pilot, payloads have several."""
 IDLE_HOURS = 24
 """After so long without a byte a connection is dropped; squid's own is 15 minutes."""
-LIFE_DAYS = 8
-"""The oldest a connection gets: longer than pilots live; squid's own is a day."""
 _PER_LINE = 8
 _HEAD = """\
 # Egress proxy {host}:{port} of site {site}: made by `gwms-bosco egress proxy`, which makes it again.
@@ -85,7 +83,8 @@ def squid_conf(rules: Listed, places: Places, cache_mb: int = DEFAULT_CACHE_MB) 
         files=MAX_FILES,
         hygiene="".join(f"request_header_access {name} deny all\n" for name in _REQUEST_HEADERS),
         idle=IDLE_HOURS,
-        life=LIFE_DAYS,
+        # The oldest a connection gets; squid's own is a day.
+        life=PILOT_LIFE_DAYS,
     )
     return text + _caching(rules, places, cache_mb) + "\n" + "".join(f"{line}\n" for line in _access(rules))
 

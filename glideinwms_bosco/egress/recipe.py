@@ -11,7 +11,7 @@ from glideinwms_bosco.egress.conf import authorized_key_options, egress_key_opti
 from glideinwms_bosco.egress.listed import is_web
 from glideinwms_bosco.errors import EgressError
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.network import HTTP_CONNECT, SITE_KEY, SOCKS5, SSH, WEB_PROXY_EGRESS, Network
+from glideinwms_bosco.site.network import HTTP_CONNECT, LOOPBACK, SITE_KEY, SOCKS5, SSH, WEB_PROXY_EGRESS, Network
 
 _CHAINS = {HTTP_CONNECT: "http 127.0.0.1 P", SOCKS5: "socks5 127.0.0.1 P", SSH: "socks5 127.0.0.1 P"}
 
@@ -75,7 +75,7 @@ def _ways(site: SiteDescription, network: Network) -> dict[str, str]:
         "egress proxy": f"{network.egress.kind} on {network.egress.target}, "
         f"for {', '.join(network.exit_addresses) or 'everybody (exit_addresses is not set)'}",
         "chain": _CHAINS[network.egress.kind],
-        "not chained": ", ".join(("127.0.0.0/8", *network.workers)),
+        "not chained": ", ".join((LOOPBACK, *network.workers)),
         "names": "resolved through the chain" if network.dns else "not resolved: addresses only",
         "web proxy": _web_proxy(network),
         "payloads": "chained too" if network.payloads else "not chained: no way out",

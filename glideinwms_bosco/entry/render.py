@@ -22,6 +22,8 @@ from glideinwms_bosco.site.model import AllowFrontend, Attr, Entry, Limits, Site
 
 # Both credential modes are `key_pair` for glideinWMS: a broker's handle travels in the private key's place.
 AUTH_METHOD = "key_pair"
+# As glidein_startup.sh spells it: OSG_SQUID_LOCATION of the environment, which the job wrapper sets to the tunnel's.
+TUNNEL_PROXY = "OSG"
 WRITTEN_BY = "Written by gwms-bosco from"
 """How a file of ours begins to say where it comes from."""
 
@@ -104,7 +106,7 @@ def _entry(parent: etree._Element, site: SiteDescription, entry: Entry, around: 
             # Without a login host the imported gatekeeper stands in `raw`.
             ("gatekeeper", gatekeeper(site, accounts[0]) if site.login and accounts else None),
             ("gridtype", gridtype(site)),
-            ("proxy_url", entry.proxy_url),
+            ("proxy_url", entry.proxy_url or _tunnel_proxy(site)),
             ("rsl", entry.rsl),
             ("schedd_name", entry.schedd_name),
             ("trust_domain", site.trust_domain),
@@ -127,6 +129,10 @@ def _entry(parent: etree._Element, site: SiteDescription, entry: Entry, around: 
     for empty in ("files", "infosys_refs", "monitorgroups"):
         _element(element, empty)
     apply_raw(element, entry.raw)
+
+
+def _tunnel_proxy(site: SiteDescription) -> Optional[str]:
+    return TUNNEL_PROXY if site.network is not None and site.network.web_proxy is not None else None
 
 
 def _config(element: etree._Element, site: SiteDescription, entry: Entry) -> None:

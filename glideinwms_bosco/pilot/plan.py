@@ -19,10 +19,12 @@ from glideinwms_bosco.errors import PilotError, Problem, SiteconfError
 from glideinwms_bosco.pilot.attrs import CA_DIR, CVMFSEXEC_DIR, SITECONF_DIR, runtime_attrs
 from glideinwms_bosco.pilot.distribution import pack_ca, pack_cvmfsexec
 from glideinwms_bosco.pilot.scripts import pack_script, read_sources
+from glideinwms_bosco.pilot.storage_hosts import unreached_storage
 from glideinwms_bosco.pilot.tree import Member, gzipped, tar_stream
 from glideinwms_bosco.site.job_wrapper import pilot_rungs
 from glideinwms_bosco.site.model import Attr, SiteDescription
 from glideinwms_bosco.site.runtime import CVMFSEXEC_RUNGS, Runtime
+from glideinwms_bosco.siteconf.of_site import siteconf_problems
 from glideinwms_bosco.siteconf.render import Link, archive_files
 
 CHECK_PERIOD_S = 600
@@ -92,7 +94,8 @@ def pilot_plan(site: SiteDescription, scripts_dir: Path, spread_s: int = 0) -> t
         spread_s: the window in which its pilots start to ask web proxies (s).
 
     Returns:
-        The plan, and what stands against it; with an error the plan lacks that part.
+        The plan, and what stands against it or may surprise; with an error the plan lacks that part, or payloads
+        could not read the SITECONF in it.
     """
     if site.runtime is None and site.network is None:
         return NOTHING, ()
@@ -103,6 +106,10 @@ def pilot_plan(site: SiteDescription, scripts_dir: Path, spread_s: int = 0) -> t
             files += make()
         except (PilotError, SiteconfError) as err:
             problems += err.problems or [Problem(site.file, site.line(field), field, err.message, err.hint)]
+    if any(file.name == _SITECONF for file in files):
+        # Well packed, it may still be one that no payload can read.
+        problems += siteconf_problems(site)
+        problems += unreached_storage(site)
     return PilotPlan(tuple(files), runtime_attrs(site, spread_s)), tuple(problems)
 
 

@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 
 from glideinwms_bosco.remote.messages import MessageFormatError, Reply
+from glideinwms_bosco.site.network import PILOT_LIFE_DAYS
 
 MAX_MARKERS = 5000
 """Files that are looked at."""
-MAX_AGE_S = 4 * 86400
-"""A file that is older (s) was left by a node that died: no pilot lives as long."""
+MAX_AGE_S = PILOT_LIFE_DAYS * 86400
+"""A file that is older (s) was left by a node that died."""
 MAX_AHEAD_S = 3600
 """Nodes' clocks may be this much (s) ahead of the login node's."""
 MAX_NODES = 10

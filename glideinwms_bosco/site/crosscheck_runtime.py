@@ -11,11 +11,12 @@ from glideinwms_bosco.site.job_wrapper import (
     RUNGS_BEFORE,
     cvmfs_is_before,
     needs_job_wrapper,
+    pilot_rungs,
     whole_pilot_image,
     wrapper_rungs,
 )
 from glideinwms_bosco.site.model import Entry, SiteDescription
-from glideinwms_bosco.site.runtime import Runtime
+from glideinwms_bosco.site.runtime import Credentials, Runtime
 
 _JOB_WRAPPER = "blah_job_wrapper"
 _OWN_PREFIX = "GWMS_BOSCO_"
@@ -97,14 +98,26 @@ def _block(site: SiteDescription, runtime: Runtime) -> Iterator[tuple[str, str, 
         for name in ("image", "sha256"):
             if getattr(container, name) is None:
                 yield f"container.{name}", f"missing, and {why}", "add it", "error"
-    credentials = runtime.credentials
-    if credentials is not None:
-        if "shipped" in credentials.ca and credentials.ca_dir is None:
-            yield "credentials.ca", "shipped needs runtime.credentials.ca_dir", "name the folder", "error"
-        if credentials.ca_dir is not None and "shipped" not in credentials.ca:
-            yield "credentials.ca_dir", "has no effect: shipped is not in ca", "add or remove it", "warning"
-        if credentials.ca == ("cvmfs",) and runtime.cvmfs is None:
-            yield "credentials.ca", "cvmfs needs runtime.cvmfs", "add it, or another place", "error"
+    if runtime.credentials is not None:
+        yield from _credentials(runtime.credentials, runtime, pilot_rungs(site))
+
+
+def _credentials(
+    credentials: Credentials, runtime: Runtime, rungs: tuple[str, ...]
+) -> Iterator[tuple[str, str, str, str]]:
+    if "shipped" in credentials.ca and credentials.ca_dir is None:
+        yield "credentials.ca", "shipped needs runtime.credentials.ca_dir", "name the folder", "error"
+    if credentials.ca_dir is not None and "shipped" not in credentials.ca:
+        yield "credentials.ca_dir", "has no effect: shipped is not in ca", "add or remove it", "warning"
+    if credentials.ca != ("cvmfs",):
+        return
+    if runtime.cvmfs is None:
+        yield "credentials.ca", "cvmfs needs runtime.cvmfs", "add it, or another place", "error"
+    elif runtime.payload_cvmfs != "always" and rungs != ("native",):
+        message = (
+            f"payload.cvmfs is {runtime.payload_cvmfs}, so only a /cvmfs that the node has itself is for all payloads"
+        )
+        yield "credentials.ca", message, "add another place", "warning" if "native" in rungs else "error"
 
 
 def _whole_pilot(site: SiteDescription) -> Iterator[tuple[str, str, str, str]]:

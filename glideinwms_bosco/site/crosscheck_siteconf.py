@@ -78,8 +78,9 @@ def _conditions(block: SiteconfBlock, runtime: Runtime) -> Iterator[_Found]:
         yield _Found("local_connect", "CMSSW refuses it together with frontier", "remove one of the two")
         return
     if frontier.proxies:
-        message = "are asked by every payload, whatever their budget says"
-        yield _Found("frontier.proxies", message, "name them under runtime.web_proxies instead", "warning")
+        message = "are asked by every payload without a test, and counted only if a site file states what they bear"
+        hint = "name them under runtime.web_proxies.proxies instead, with their capacity"
+        yield _Found("frontier.proxies", message, hint, "warning")
     if frontier.proxies or frontier.proxy_configs or frontier.failover_to_server:
         return
     if runtime.web_proxies is not None:

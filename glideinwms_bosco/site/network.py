@@ -24,6 +24,10 @@ WEB_PROXY_EGRESS = "egress"
 """Of `web_proxy`: the egress proxy itself answers web requests."""
 POOL = "pool"
 """Name of the forward to the pool's collector, which no site can do without."""
+LOOPBACK = "127.0.0.0/8"
+"""Never chained, as the networks of the workers."""
+PILOT_LIFE_DAYS = 8
+"""No pilot lives longer: its connections may last as long, and what is older was left behind."""
 DEFAULT_MAX_DOWN_S = 300
 DEFAULT_LOGIN_PORT = 22
 # proxychains' own. Source: proxychains-ng 4.17 src/proxychains.conf.

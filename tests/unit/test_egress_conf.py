@@ -157,8 +157,8 @@ def test_only_rungs_that_can_stand_before_a_container_are_tried_there(tmp_path: 
 
 def test_container_of_payloads_is_no_matter_of_the_job_wrapper(tmp_path: Path) -> None:
     payload = PILOT_IMAGE.replace("mode: pilot", "mode: payload")
-    site = closed_site(tmp_path, runtime=f"runtime: {{{CVMFS}, {payload}}}\n")
-    found = conf(site)
+    not_chained = ("web_proxy: egress", "web_proxy: egress\n  payloads: false")
+    found = conf(closed_site(tmp_path, not_chained, runtime=f"runtime: {{{CVMFS}, {payload}}}\n"))
     assert (found["CONTAINER"], found["IMAGE"], found["CVMFS_REPOS"], found["CVMFS_RUNGS"]) == ("none", "", "", "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from lxml import etree
@@ -16,6 +17,7 @@ from glideinwms_bosco.entry.write import write_entry_file
 from glideinwms_bosco.errors import BatchError, EntryError
 from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
+from tests.unit.network_text import closed_site
 from tests.unit.site_text import changed_site
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +65,22 @@ def test_derives_attributes_and_submit_attributes(tmp_path: Path) -> None:
     assert entry["attrs/[GLIDEIN_Max_Walltime]/@value"] == "171000"
     assert entry["config/submit/submit_attrs/[batch_runtime]/@value"] == "172800"
     assert "@bosco_dir" not in entry
+
+
+@pytest.mark.parametrize(
+    ("changes", "proxy_url"),
+    [
+        ([], "OSG"),
+        ([("web_proxy: egress", "web_proxy: squid")], "OSG"),
+        ([("  web_proxy: egress\n", "")], None),
+        ([("cpus: 8", "cpus: 8\n    proxy_url: http://10.77.1.9:3128")], "http://10.77.1.9:3128"),
+        ([("cpus: 8", "cpus: 8\n    proxy_url: None")], "None"),
+    ],
+)
+def test_pilots_of_a_closed_site_download_by_the_proxy_of_the_tunnel(
+    tmp_path: Path, changes: list[tuple[str, str]], proxy_url: Optional[str]
+) -> None:
+    assert meanings(closed_site(tmp_path, *changes))["Test_Entry"].get("@proxy_url") == proxy_url
 
 
 def test_own_attribute_wins_over_a_derived_one(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ PROXIED = f"""\
 runtime:
   web_proxies:
     proxies:
-      - {{url: "http://squid.example.org:3128", capacity: {{clients: 500}}}}
-      - {{url: "http://squid2.example.org:3128", capacity: {{requests_per_s: 600}}}}
+      - {{url: "http://near.example.org:3128", capacity: {{clients: 500}}}}
+      - {{url: "http://near2.example.org:3128", capacity: {{requests_per_s: 600}}}}
     discover: [wpad]
   siteconf: {json.dumps(dict(SMALLEST))}
 """
@@ -125,7 +125,7 @@ def test_web_proxies_and_siteconf_pass_reconfig(factory: Factory) -> None:
         assert tar.getmember("SITECONF/local").linkname == "T3_US_HPC"
     constants = latest(folder, "constants").read_text(encoding="utf-8")
     found = {line.split()[0]: line.split()[1] for line in constants.splitlines() if line.startswith("GWMS_BOSCO_")}
-    assert found["GWMS_BOSCO_WEB_PROXIES"] == "http://squid.example.org:3128,http://squid2.example.org:3128"
+    assert found["GWMS_BOSCO_WEB_PROXIES"] == "http://near.example.org:3128,http://near2.example.org:3128"
     assert int(found["GWMS_BOSCO_WEB_PROXY_SPREAD_S"]) == spread_s(500, 25)
     assert found["GWMS_BOSCO_SITECONF_SITE"] == "T3_US_HPC"
 

@@ -213,8 +213,9 @@ def test_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(PilotError, match="cannot be written"):
-        store([SCRIPT], tmp_path / "no" / "state")
+        store([SCRIPT], tmp_path / "file" / "pilot")
 
 
 def test_file_is_kept_while_named_and_a_day_longer(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -194,6 +195,12 @@ def test_whole_pilot_in_a_container_says_what_is_left_to_do(tmp_path: Path, subm
             "no way to /cvmfs of this site can have its cache in an image",
         ),
         ("{credentials: {ca: [/etc]}}", "runtime.credentials.ca[0]", "not known"),
+        (
+            "{cvmfs: {repositories: [a.b], rungs: [userns], cvmfsexec: {path: /srv/x}}, payload: {cvmfs: never},"
+            " credentials: {ca: [cvmfs]}}",
+            "runtime.credentials.ca",
+            "payload.cvmfs is never",
+        ),
     ],
 )
 def test_refuses(tmp_path: Path, block: str, field: str, message: str) -> None:
@@ -202,6 +209,27 @@ def test_refuses(tmp_path: Path, block: str, field: str, message: str) -> None:
     errors = [found for found in messages(tmp_path, text) if "error" in found]
     assert any(f"error: {field}: " in found and message in found for found in errors), errors
     assert all(found.startswith(f"{line}: ") for found in errors)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "policy", "ca", "severity"),
+    [
+        ("[native, parrot]", "never", "[cvmfs]", "warning"),
+        ("[native, parrot]", "on-request", "[cvmfs]", "warning"),
+        ("[parrot]", "on-request", "[cvmfs]", "error"),
+        ("[parrot]", "always", "[cvmfs]", None),
+        ("[native]", "never", "[cvmfs]", None),
+        ("[parrot]", "never", "[cvmfs, node]", None),
+    ],
+)
+def test_ca_folder_on_cvmfs_alone_is_for_payloads_that_all_get_it(
+    tmp_path: Path, rungs: str, policy: str, ca: str, severity: Optional[str]
+) -> None:
+    cvmfs = f"{{repositories: [a.b], parrot: /srv/parrot_run, rungs: {rungs}}}"
+    block = f"runtime: {{cvmfs: {cvmfs}, payload: {{cvmfs: {policy}}}, credentials: {{ca: {ca}}}}}\n"
+    found = [message for message in messages(tmp_path, with_runtime(block)) if "credentials.ca" in message]
+    assert len(found) == (0 if severity is None else 1), found
+    assert all(f"{severity}: runtime.credentials.ca: payload.cvmfs is {policy}" in message for message in found)
 
 
 HOSTILE = ["a'b", 'a"b', "$(id)", "`id`", "a b", "a&b", "a<b", "a>b", "a\\b", "a\nb", "a\tb", "ü", "x" * 65536]

@@ -13,15 +13,18 @@ import pytest
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.errors import RemoteError
 from glideinwms_bosco.remote.logs import (
+    DEFAULT_FILES,
+    MAX_BYTES,
     MAX_FILE_BYTES,
+    MAX_FILE_LINES,
     MAX_FILES,
     MAX_LINE_CHARS,
-    MAX_LINES,
     Logs,
     collect_logs,
+    limits_for,
     parse_logs,
 )
-from glideinwms_bosco.remote.messages import Message, MessageFormatError, Reply
+from glideinwms_bosco.remote.messages import MAX_MESSAGES, Message, MessageFormatError, Reply
 from tests.unit.site_text import use_host_folders
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_fleet import loopback_sites
@@ -31,7 +34,7 @@ from tests.unit.test_remote_ssh import runtime_directory
 __all__ = ["loopback_sshd", "runtime_directory"]
 
 DIR = "site/bosco"
-OK = 0
+OK, USAGE = 0, 2
 
 
 @pytest.fixture
@@ -41,9 +44,9 @@ def folder(loopback_sshd: LoopbackSshd) -> Path:
     return path
 
 
-def collect(daemon: LoopbackSshd) -> Logs:
+def collect(daemon: LoopbackSshd, most: int = DEFAULT_FILES) -> Logs:
     with daemon.session() as session:
-        return collect_logs(session, DIR)
+        return collect_logs(session, DIR, most)
 
 
 def write(path: Path, content: bytes, age_s: int = 0) -> None:
@@ -90,13 +93,35 @@ def test_end_of_a_long_file_is_shown(loopback_sshd: LoopbackSshd, folder: Path, 
 
 
 def test_file_of_many_lines_is_bounded(loopback_sshd: LoopbackSshd, folder: Path) -> None:
-    for number in range(MAX_FILES + 3):
+    for number in range(DEFAULT_FILES + 3):
         write(folder / f"n{number}.log", b"\n" * (MAX_FILE_BYTES - 2) + b"e\n", number)
     logs = collect(loopback_sshd)
-    assert len(logs.files) == MAX_FILES
+    assert len(logs.files) == DEFAULT_FILES
     assert logs.more == 3
-    assert {len(file.lines) for file in logs.files} == {MAX_LINES}
+    assert {len(file.lines) for file in logs.files} == {MAX_FILE_LINES}
     assert all(file.cut and file.lines[-1] == "e" for file in logs.files)
+
+
+def test_files_of_many_nodes_are_all_had(loopback_sshd: LoopbackSshd, folder: Path) -> None:
+    """The worst of them fill the answer and do not overflow it."""
+    content = b"\n" * 200 + b"x" * MAX_FILE_BYTES + b"\ne\n"
+    for number in range(MAX_FILES + 2):
+        write(folder / f"n{number}.log", content, number)
+    logs = collect(loopback_sshd, MAX_FILES)
+    assert [file.name for file in logs.files] == [f"n{number}.log" for number in range(MAX_FILES)]
+    assert logs.more == 2
+    assert all(file.cut and file.lines[-1] == "e" for file in logs.files)
+    few = collect(loopback_sshd, 2)
+    assert ([file.name for file in few.files], few.more) == (["n0.log", "n1.log"], MAX_FILES)
+
+
+@pytest.mark.parametrize("files", [1, DEFAULT_FILES, 300, MAX_FILES])
+def test_answer_holds_what_is_asked_for(files: int) -> None:
+    """Folder, both counts, and all lines of all files; text with a word before each line."""
+    most_bytes, most_lines = limits_for(files)
+    assert 1 <= most_lines <= MAX_FILE_LINES
+    assert files * (most_lines + 1) + 3 <= MAX_MESSAGES
+    assert files * most_bytes <= MAX_BYTES
 
 
 def test_only_plain_files_with_plain_names_are_read(loopback_sshd: LoopbackSshd, folder: Path) -> None:
@@ -126,7 +151,10 @@ def test_folder_that_is_a_link_is_refused(loopback_sshd: LoopbackSshd, folder: P
         [Message("FILE", "../x 1 2")],
         [Message("FILE", "x 1")],
         [Message("FILE", "x 1 -2")],
-        [Message("FILE", "x 1 2")] * (MAX_FILES + 1),
+        [Message("FILE", "x 1 2")] * (DEFAULT_FILES + 1),
+        [Message("MORE", "-")],
+        [Message("MORE", "1"), Message("MORE", "1")],
+        [Message("ODD", "-1")],
     ],
 )
 def test_answer_of_another_form_is_refused(messages: list[Message]) -> None:
@@ -164,3 +192,24 @@ def test_command_writes_files_below_a_folder(loopback_sshd: LoopbackSshd, host: 
     assert (host / "out/up0/me/n1.log").read_text() == "older\n"
     assert sorted(path.name for path in (host / "out/up0/me").iterdir()) == ["n1.log", "n2.log"]
     assert not (host / "state" / "history").exists()
+
+
+@pytest.mark.usefixtures("host")
+def test_command_says_what_it_leaves_out_and_how_to_have_it(
+    loopback_sshd: LoopbackSshd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["remote", "logs", "up0", "--key", str(loopback_sshd.key_file)]
+    assert main([*argv, "--files", "1"]) == OK
+    out = capsys.readouterr().out
+    assert "older" not in out.replace("older file", "")
+    assert "note: 1 older file left out; --files 2 shows all" in out
+    assert main([*argv, "--files", "2"]) == OK
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", ["0", "-1", str(MAX_FILES + 1), "x", "", "1_0"])
+def test_command_refuses_another_number_of_files(capsys: pytest.CaptureFixture[str], number: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["remote", "logs", "up0", f"--files={number}"])
+    assert stopped.value.code == USAGE
+    assert f"from 1 to {MAX_FILES}" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from glideinwms_bosco.remote.site_pilots import (
     parse_markers,
 )
 from glideinwms_bosco.remote.status import look
+from glideinwms_bosco.site.network import PILOT_LIFE_DAYS
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 from tests.unit.test_remote_deploy import snapshot
 from tests.unit.test_remote_ssh import runtime_directory
@@ -38,6 +39,11 @@ def parse(*names: str, now: str = str(NOW)) -> SitePilots:
 def test_pilots_are_counted_by_who_started_them() -> None:
     names = ("n2.7.999000.hand", "n1.site.org.8.999000.hand", "n1.site.org.9.999500.hand", "n3.1.999000.batch")
     assert parse(*names) == SitePilots(3, 1, ("n1.site.org", "n2"))
+
+
+def test_pilot_counts_as_long_as_its_connections_may_last() -> None:
+    """One in an allocation of seven days is seen to its end."""
+    assert MAX_AGE_S == PILOT_LIFE_DAYS * 86400 > 7 * 86400
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,10 @@ REFUSED = [
     ([("port: 80}", "port: 80, user: cms}")], "network.egress.user", "has no effect", "warning"),
     ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.user", "missing", "error"),
     ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.host_keys", "missing", "error"),
+    # past the chain
+    ([("192.0.2.11", "10.77.1.9")], "network.forwards[1].host", "connect to past the chain", "error"),
+    ([("192.0.2.11", "127.0.0.2")], "network.forwards[1].host", "connect to past the chain", "error"),
+    ([("host: egress.example.org", "host: 10.77.1.9")], "network.egress.host", "stands outside", "warning"),
     # keys
     ([(AUTH, "tunnel: {auth: site-key}")], "network.tunnel.auth", "payloads run as the same user", "error"),
     ([(AUTH, SITE_KEY)], "network.tunnel.auth", "private key will lie on the site's storage", "warning"),
@@ -205,6 +209,24 @@ REFUSED = [
         "error",
     ),
     (
+        [("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: 'cm.example.org:9618'}")],
+        "entries[0].attrs.GLIDEIN_Collector",
+        "cm.example.org is a name, and no name can be resolved while dns is off; write addresses",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_CCB: '192.0.2.10:9618-9620?sock=c,ccb2:9618'}")],
+        "entries[0].attrs.GLIDEIN_CCB",
+        "ccb2 is a name",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    raw: {attrs: {GLIDEIN_Factory_Collector: {value: factory.example.org}}}")],
+        "entries[0].raw.attrs.GLIDEIN_Factory_Collector",
+        "factory.example.org is a name",
+        "error",
+    ),
+    (
         [("cpus: 8", "cpus: 8\n    proxy_url: http://squid.example.org:3128")],
         "entries[0].proxy_url",
         "while dns is off",
@@ -242,6 +264,9 @@ def test_finding_names_the_line(tmp_path: Path) -> None:
         ("cpus: 8", "cpus: 8\n    proxy_url: http://10.77.1.9:3128"),
         ("cpus: 8", "cpus: 8\n    proxy_url: OSG"),
         ("cpus: 8", "cpus: 8\n    attrs: {ENABLE_IPV6: false, USE_CCB: true}"),
+        ("cpus: 8", "cpus: 8\n    proxy_url: None"),
+        ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: '192.0.2.10:9618'}"),
+        ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: 'pool.example.org:9618'}"),
         ("192.0.2.10,", "pool.example.org,"),
     ],
 )
@@ -294,6 +319,73 @@ def test_static_program_cannot_reach_a_chained_web_proxy(tmp_path: Path) -> None
     refused = found(tmp_path, closed(("web_proxy: egress", "web_proxy: squid"), runtime=parrot))
     assert any("runtime.cvmfs.parrot: parrot_run is statically linked" in text for text in refused), refused
     assert found(tmp_path, closed(runtime=parrot)) == []
+
+
+@pytest.mark.parametrize("more", [[], [("  web_proxy: egress\n", "")]], ids=["egress", "none"])
+@pytest.mark.parametrize(
+    ("block", "reached"),
+    [
+        ("cvmfs: {repositories: [a.b], parrot: /p, proxy: 'http://192.0.2.11:3128'}", False),
+        (
+            "cvmfs: {repositories: [a.b], parrot: /p}, "
+            "web_proxies: {proxies: [{url: 'http://192.0.2.11:3128', capacity: {clients: 9}}]}",
+            False,
+        ),
+        ("cvmfs: {repositories: [a.b], parrot: /p, proxy: 'http://10.77.1.9:3128'}", True),
+    ],
+)
+def test_static_program_cannot_reach_any_chained_proxy(
+    tmp_path: Path, more: list[tuple[str, str]], block: str, reached: bool
+) -> None:
+    problems = found(tmp_path, closed(*more, runtime=f"runtime: {{{block}}}\n"))
+    assert any("error: runtime.cvmfs.parrot: " in text for text in problems) is not reached, problems
+
+
+PAYLOAD_IMAGE = PILOT_IMAGE.replace("mode: pilot", "mode: payload")
+
+
+@pytest.mark.parametrize(
+    ("image", "payloads", "refused"),
+    [(PAYLOAD_IMAGE, "true", True), (PAYLOAD_IMAGE, "false", False), (PILOT_IMAGE, "true", False)],
+    ids=["payload", "not-chained", "pilot"],
+)
+def test_payloads_in_a_container_of_their_own_are_not_chained(
+    tmp_path: Path, image: str, payloads: str, refused: bool
+) -> None:
+    change = ("web_proxy: egress", f"web_proxy: egress\n  payloads: {payloads}")
+    problems = found(tmp_path, closed(change, runtime=f"runtime: {{{image}}}\n"))
+    errors = [text for text in problems if "error" in text]
+    assert len(errors) == refused, problems
+    assert all("runtime.container.mode: payloads would run in a container of their own" in text for text in errors)
+
+
+def test_payloads_in_the_container_of_a_rung_are_not_chained(tmp_path: Path) -> None:
+    cvmfs = "cvmfs: {repositories: [a.b], cvmfsexec: {path: /c}}"
+    runtime = f"runtime: {{{cvmfs}, {PILOT_IMAGE.replace('mode: pilot', 'mode: never')}}}\n"
+    assert any(": warning: runtime.cvmfs: where this rung" in text for text in found(tmp_path, closed(runtime=runtime)))
+
+
+@pytest.mark.parametrize(
+    ("proxies", "lost"),
+    [
+        ({}, "cmsbpfrontier.cern.ch"),
+        ({"backup_proxies": []}, ""),
+        ({"backup_proxies": ["http://192.0.2.11:3128", "http://10.77.1.9:3128"]}, ""),
+        ({"backup_proxies": ["http://192.0.2.11:3129"]}, "192.0.2.11:3129"),
+        ({"proxies": ["http://192.0.2.99:3128"], "backup_proxies": []}, "192.0.2.99:3128"),
+    ],
+)
+def test_frontier_proxies_that_are_not_reached_are_named(
+    tmp_path: Path, proxies: dict[str, list[str]], lost: str
+) -> None:
+    block = json.dumps({**SMALLEST, "frontier": proxies})
+    problems = [
+        text
+        for text in found(tmp_path, closed(runtime=f"runtime: {{siteconf: {block}}}\n"))
+        if ": warning: runtime.siteconf.frontier." in text and "not reached from there" in text
+    ]
+    assert len(problems) == bool(lost), problems
+    assert lost in "".join(problems)
 
 
 def test_external_entries_have_no_network(tmp_path: Path) -> None:
