@@ -10,7 +10,6 @@
 %_unitdir               %{_prefix}/lib/systemd/system
 %_sysusersdir           %{_prefix}/lib/sysusers.d
 %_tmpfilesdir           %{_prefix}/lib/tmpfiles.d
-%bash_completions_dir   %{_datadir}/bash-completion/completions
 
 # EL's own folder, also for Debian's Python, which would say dist-packages.
 %__python3              /usr/bin/python3

@@ -194,7 +194,7 @@ class Broker:
     async def _tick(self) -> None:
         """Notice keys that came, certificates that are due, and write the status."""
         loop = asyncio.get_running_loop()
-        known = self._ring.public_keys(self._policy)
+        known, starting = self._ring.public_keys(self._policy), self._ring.starting
         renewal: Optional[asyncio.Task[None]] = None
         next_status = 0.0
         while True:
@@ -203,6 +203,10 @@ class Broker:
             if found != known:
                 known = found
                 self._use_found_keys()
+            if self._ring.starting != starting:
+                # Whoever has changed a key waits for what came of it.
+                starting = self._ring.starting
+                self._status_due = True
             if renewal is None or renewal.done():
                 # Not waited for: a CA's token may take its time.
                 renewal = self._guarded(self._renew())

@@ -84,6 +84,7 @@ def _entry(state: DaemonState, entry: Entry, now: float) -> dict[str, Any]:
     return {
         "enabled": entry.enabled,
         "trouble": trouble,
+        "loading": entry.enabled and state.ring.is_starting(entry.key),
         "key": backend.public_key.fingerprint if backend and backend.public_key else None,
         "handles": handles,
         "open_until": int(until) if MAINTAIN in handles and until > now else None,

@@ -15,11 +15,11 @@ from glideinwms_bosco.bundle.build import open_source
 from glideinwms_bosco.bundle.elf import ElfInfo, common_machine, highest_glibc, highest_versions
 from glideinwms_bosco.bundle.programs import Programs, collect_programs
 from glideinwms_bosco.site.source import HTCondorSource
+from glideinwms_bosco.state_folder import give_to_owner, make_folder
 
 FORMAT = 1
 MAX_RECORD_BYTES = 64 << 10
 MAX_LIBRARIES = 200
-RECORD_FOLDER_MODE = 0o755
 
 _ARCHITECTURE = re.compile(r"[a-z0-9_]{1,20}")
 _GLIBC = re.compile(r"(?:[0-9]{1,4}\.[0-9]{1,4})?")
@@ -59,7 +59,8 @@ def read_platform(source: HTCondorSource, records: Optional[Path] = None) -> Sou
 
     Args:
         source: where to look.
-        records: folder that remembers tarballs by their digest; one that is known there is not opened.
+        records: folder in the state folder that remembers tarballs by their digest; one that is known there is not
+            opened.
 
     Raises:
         SourceError: the source cannot be used.
@@ -73,8 +74,9 @@ def read_platform(source: HTCondorSource, records: Optional[Path] = None) -> Sou
     if record is not None:
         # A folder that cannot be written, or a full disk, costs time and nothing else.
         with contextlib.suppress(OSError):
-            record.parent.mkdir(mode=RECORD_FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(record.parent, record.parent.parent)
             write_atomic(record, _as_json(platform).encode("ascii"))
+            give_to_owner(record, record.parent.parent)
     return platform
 
 

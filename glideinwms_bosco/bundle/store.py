@@ -14,6 +14,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 from glideinwms_bosco.bundle.archive import load_bundle
 from glideinwms_bosco.bundle.build import build_bundle
@@ -21,17 +22,23 @@ from glideinwms_bosco.bundle.model import Bundle
 from glideinwms_bosco.bundle.request import BundleRequest
 from glideinwms_bosco.errors import BundleError
 from glideinwms_bosco.site.source import HTCondorSource
+from glideinwms_bosco.state_folder import give_to_owner, make_folder
 
 MAX_KEPT = 32
-FOLDER_MODE = 0o755
 _SUFFIX = ".tar.gz"
 
 
 class BundleStore:
-    """Built bundles below one folder; it may be removed at any time."""
+    """Built bundles below one folder; it may be removed at any time.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: is made when it is missing.
+        state_dir: the state folder that it lies in; when left out, the folder above it.
+    """
+
+    def __init__(self, folder: Path, state_dir: Optional[Path] = None) -> None:
         self._folder = folder
+        self._state_dir = state_dir or folder.parent
 
     def get(self, source: HTCondorSource, request: BundleRequest) -> Bundle:
         """Return the bundle of a source, built unless it is here.
@@ -51,8 +58,9 @@ class BundleStore:
         bundle = build_bundle(source, request)
         # A folder that cannot be written, or a full disk, costs time and nothing else.
         with contextlib.suppress(OSError, BundleError):
-            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(self._folder, self._state_dir)
             bundle.write_archive(path)
+            give_to_owner(path, self._state_dir)
             self._drop_oldest()
         return bundle
 

@@ -14,10 +14,11 @@ from glideinwms_bosco.bundle.manifest import Manifest
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.frame import add_noun
 from glideinwms_bosco.cli.selection import select_site
-from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, load_settings
+from glideinwms_bosco.cli.settings import load_settings
 from glideinwms_bosco.cli.site_bundles import SiteBundles
 from glideinwms_bosco.errors import EXIT_OK, BundleError
 from glideinwms_bosco.remote.platform import Choice, Machine
+from glideinwms_bosco.state_folder import FOLDER_MODE, give_to_owner, make_folder, write_hint
 
 ARCHIVE_SUFFIX = ".tar.gz"
 
@@ -69,16 +70,36 @@ def _build(args: argparse.Namespace) -> int:
     site = select_site(args.site, settings)
     bundle, choice = SiteBundles(settings).get(site, args.platform)
     path = args.output or settings.state_dir / "bundles" / f"{bundle.digest}{ARCHIVE_SUFFIX}"
-    try:
-        path.parent.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
-    except OSError as err:
-        hint = "set GWMS_BOSCO_STATE or use --output"
-        raise BundleError(f"{path.parent}: cannot be made: {err.strerror}", hint) from None
-    bundle.write_archive(path)
+    if args.output:
+        _make_folder_of(path)
+        bundle.write_archive(path)
+    else:
+        _keep(bundle, path, settings.state_dir)
     _print(bundle, args.json, choice)
     if not args.json:
         print(f"archive       {path} ({path.stat().st_size} bytes)")
     return EXIT_OK
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as err:
+        raise BundleError(f"{path.parent}: cannot be made: {err.strerror}", "name another file") from None
+
+
+def _keep(bundle: Bundle, path: Path, state_dir: Path) -> None:
+    """Write the bundle below the state folder."""
+    try:
+        make_folder(path.parent, state_dir)
+        bundle.write_archive(path)
+        give_to_owner(path, state_dir)
+    except (OSError, BundleError) as err:
+        cause = err.__cause__ if isinstance(err, BundleError) else err
+        if not isinstance(cause, OSError):
+            raise
+        hint = write_hint(cause, state_dir, "set GWMS_BOSCO_STATE or use --output")
+        raise BundleError(f"{path}: cannot be written: {cause.strerror}", hint) from None
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from glideinwms_bosco.cli import output
 from glideinwms_bosco.entry.import_left import Left, left_behind
 from glideinwms_bosco.entry.import_sites import ImportedSite, import_sites, summary
 from glideinwms_bosco.entry.xml_source import read_entry_xml
-from glideinwms_bosco.errors import EXIT_OK, EntryError
+from glideinwms_bosco.errors import EXIT_OK, EntryError, UsageError
 
 
 def add_import(verbs: Any) -> None:
@@ -33,6 +33,8 @@ def add_import(verbs: Any) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if _is_missing(args.file):
+        raise UsageError(f"{args.file}: there is no such file", "name a glideinWMS.xml or a file of config.d")
     xml = read_entry_xml(args.file)
     sites = import_sites(xml.root, xml.file, args.entries, xml.line)
     left = left_behind(xml.root, args.entries, xml.line)
@@ -55,6 +57,17 @@ def _import(args: argparse.Namespace) -> int:
     for item in left:
         print(output.printable(_left_line(xml.file, item)), file=report)
     return EXIT_OK
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # It is there, and reading it says what is wrong.
+        return False
+    return False
 
 
 def _left_line(file: str, item: Left) -> str:

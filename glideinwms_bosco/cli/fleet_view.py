@@ -135,8 +135,8 @@ class LiveTable:
         self._lock = threading.Lock()
         self._console = Console(highlight=False)
         self._live = Live(
+            self,  # EL9's rich 9.9 takes no function in its place
             console=self._console,
-            get_renderable=self._table,
             refresh_per_second=_REFRESH_PER_S,
             transient=True,
             redirect_stdout=False,
@@ -144,7 +144,8 @@ class LiveTable:
         )
         self._live.start()
 
-    def _table(self) -> Any:
+    def __rich__(self) -> Any:
+        """The table as it is now; asked for at each refresh."""
         from rich.table import Table
         from rich.text import Text
 

@@ -14,7 +14,7 @@ from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, EXIT_REMOTE, EXIT_USA
 EXIT_STATUSES = (
     (str(EXIT_OK), "done"),
     (str(EXIT_REFUSED), "refused: what was given or found is not as it must be; nothing was done"),
-    (str(EXIT_USAGE), "wrong call, or settings that cannot be used"),
+    (str(EXIT_USAGE), "wrong call, a name or path that is not there, or settings that cannot be used"),
     (str(EXIT_REMOTE), "the remote side failed: login node, schedd, relay or broker; one account of several is enough"),
     ("129, 130, 143", "ended by HUP, Ctrl-C or TERM"),
 )

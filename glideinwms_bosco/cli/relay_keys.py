@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.errors import AuthenticationError, BoscoError, RelayError, UsageError, WireError
+from glideinwms_bosco.errors import AuthenticationError, BoscoError, RemoteError, UsageError, WireError
 from glideinwms_bosco.relay.conf import RelayConf, conf_path, read_conf
 from glideinwms_bosco.relay.credential_path import covered
 from glideinwms_bosco.relay.handle_file import owner_of, read_handle_file
@@ -23,8 +23,9 @@ from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoi
 from glideinwms_bosco.remote.status import credential_state
 from glideinwms_bosco.site.model import Account, SiteDescription
 from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, HandleReference, make_handle_key
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
 
-_FOLDER_MODE = 0o700
+_HANDLES_MODE = 0o700
 _KEY_MODE = 0o600
 # What is read of a handle's row in status.json.
 _ROW = {"handle", "purpose", "user", "hosts", "name", "frontend", "broker", "broker_pin", "not_after"}
@@ -67,8 +68,8 @@ def broker_login(site: SiteDescription, account: Account, frontend: str = "") ->
         frontend: name of the broker in relay.conf, when several have a key for this account.
 
     Raises:
-        UsageError: no relay, no such handle, or several.
-        AuthenticationError: the broker is not connected.
+        UsageError: no such handle, or several.
+        RemoteError: the relay does not run, or the broker is not connected to it.
     """
     login, jumps = login_endpoint(site, account), jump_endpoints(site, account)
     conf = read_conf(conf_path(None))
@@ -101,15 +102,14 @@ def _running(conf: RelayConf) -> Mapping[str, Any]:
     """What the running relay says.
 
     Raises:
-        UsageError: none runs.
-        RelayError: it says nothing that can be used.
+        RemoteError: none runs, or it says nothing that can be used.
     """
     status = status_file(conf.socket_dir)
     if status is None:
-        raise UsageError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+        raise RemoteError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
     rows = status.get("handles")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= _ROW for row in rows):
-        raise RelayError(f"{conf.socket_dir}: status.json is of another version", "restart gwms-ssh-relay")
+        raise RemoteError(f"{conf.socket_dir}: status.json is of another version", "restart gwms-ssh-relay")
     return status
 
 
@@ -159,6 +159,7 @@ def handle_file(state_dir: Path, login: Endpoint, frontend: str) -> Path:
 
     Raises:
         UsageError: no such handle, or relay.conf does not let this broker's handle lie there.
+        RemoteError: the relay does not run.
     """
     conf = read_conf(conf_path(None))
     status = _running(conf)
@@ -173,10 +174,12 @@ def handle_file(state_dir: Path, login: Endpoint, frontend: str) -> Path:
     if not path.exists():
         private, _ = make_handle_key(HandleReference(row["handle"], row["broker_pin"]))
         try:
-            path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(path.parent, state_dir, _HANDLES_MODE)
             write_atomic(path, private.encode("ascii"), _KEY_MODE)
+            give_to_owner(path, state_dir)
         except OSError as err:
-            raise UsageError(f"{path}: cannot be written: {err.strerror}", "run this as the schedd's user") from None
+            hint = write_hint(err, state_dir, "run this as the schedd's user")
+            raise UsageError(f"{path}: cannot be written: {err.strerror}", hint) from None
     return path
 
 

@@ -19,7 +19,7 @@ from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.relay_keys import frontend_of, frontend_of_handle, handle_file
 from glideinwms_bosco.cli.remote_verb import key_path, print_wait
 from glideinwms_bosco.cli.selection import find_account
-from glideinwms_bosco.cli.settings import STATE_FOLDER_MODE, Settings, load_settings
+from glideinwms_bosco.cli.settings import Settings, load_settings
 from glideinwms_bosco.cli.target import Sessions, Target
 from glideinwms_bosco.errors import EXIT_OK, EXIT_REMOTE, AuthenticationError, BoscoError, UsageError
 from glideinwms_bosco.remote.client_files import client_files
@@ -38,6 +38,7 @@ from glideinwms_bosco.remote.testjob import (
 )
 from glideinwms_bosco.remote.throttle import Throttle
 from glideinwms_bosco.site.model import Account, Entry, SiteDescription
+from glideinwms_bosco.state_folder import make_folder, write_hint
 
 DEFAULT_TEST_TIMEOUT_S = 600
 MAX_EXIT_CODE = 255
@@ -232,16 +233,14 @@ def _test_folder(settings: Settings, name: str) -> Path:
     """A private folder for one test; below the state folder, as the schedd needs it as long as the job lives."""
     try:
         parent = settings.state_dir / "test-jobs"
-        parent.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(parent, settings.state_dir)
         for old in parent.iterdir():
             if time.time() - old.stat().st_mtime > KEEP_TESTS_S:
                 shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
     except OSError as err:
-        raise UsageError(
-            f"{settings.state_dir}: cannot be written: {err.strerror}",
-            "run this as the schedd's user, or set GWMS_BOSCO_STATE",
-        ) from None
+        hint = write_hint(err, settings.state_dir, "run this as the schedd's user, or set GWMS_BOSCO_STATE")
+        raise UsageError(f"{settings.state_dir}: cannot be written: {err.strerror}", hint) from None
 
 
 def _entry(site: SiteDescription, name: Optional[str]) -> Entry:

@@ -39,8 +39,6 @@ _FOLDERS = {
     ),
 }
 
-STATE_FOLDER_MODE = 0o755
-
 
 @dataclass(frozen=True)
 class Settings:

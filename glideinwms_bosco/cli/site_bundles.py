@@ -33,7 +33,7 @@ class SiteBundles:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._shared = SharedBundles()
-        self._store = BundleStore(settings.state_dir / "bundles" / "built")
+        self._store = BundleStore(settings.state_dir / "bundles" / "built", settings.state_dir)
         # Two, since a download can take minutes: what needs none does not wait for it.
         self._platform_lock = threading.Lock()
         self._request_lock = threading.Lock()

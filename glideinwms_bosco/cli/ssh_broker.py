@@ -25,7 +25,7 @@ from glideinwms_bosco.cli import output, ssh_broker_factory, ssh_broker_keys
 from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account, give_to_owner_of, make_folder
 from glideinwms_bosco.cli.frame import CommandParser, add_verb, allow_open_files, run_program
 from glideinwms_bosco.cli.ssh_broker_policy import PROGRAM, read_identity
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BrokerError, RemoteError, UsageError
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
 from glideinwms_bosco.link.tls import load_identity, make_identity
 
@@ -162,7 +162,11 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     paths = broker_paths()
-    status = read_status(paths.status, paths.pid)
+    try:
+        status = read_status(paths.status, paths.pid)
+    except BrokerError as error:
+        # What failed is the daemon that was asked; nothing of this call is refused.
+        raise RemoteError(error.message, error.hint) from None
     if args.json:
         output.print_json(status)
         return EXIT_OK

@@ -158,7 +158,7 @@ def _add(args: argparse.Namespace) -> int:
         }
     ]
     admin.add_key(paths.policy, args.name, block)
-    return policy_changed(paths, f"{args.name} added; next: gwms-ssh-broker stanza {args.name}")
+    return policy_changed(paths, f"{args.name} added; next: gwms-ssh-broker stanza {args.name}", args.name)
 
 
 def split_host(text: str) -> tuple[str, int]:
@@ -247,7 +247,7 @@ def _authorized(paths: BrokerPaths, keyed: KeyedPolicy, entry: Entry) -> Optiona
 def _enable(args: argparse.Namespace) -> int:
     paths = broker_paths()
     admin.set_enabled(paths.policy, args.name, True)
-    return policy_changed(paths, f"{args.name} enabled")
+    return policy_changed(paths, f"{args.name} enabled", args.name)
 
 
 def _disable(args: argparse.Namespace) -> int:
@@ -268,7 +268,7 @@ def _rotate(args: argparse.Namespace) -> int:
     said = f"{args.name} has a new key"
     if policy.entries[args.name].key.backend != EXEC:
         said += f", so a new handle; next: gwms-ssh-broker stanza {args.name}"
-    return policy_changed(paths, said)
+    return policy_changed(paths, said, args.name)
 
 
 def _open(args: argparse.Namespace) -> int:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Optional
 
 from glideinwms_bosco.broker.backends.make import known_public_key
@@ -10,12 +12,16 @@ from glideinwms_bosco.broker.paths import BrokerPaths, broker_paths
 from glideinwms_bosco.broker.policy import Entry, KeyedPolicy, Policy, load_policy
 from glideinwms_bosco.broker.process import tell_to_reload
 from glideinwms_bosco.broker.seen_keys import SeenKeys
+from glideinwms_bosco.broker.status_file import read_status
 from glideinwms_bosco.cli import output
-from glideinwms_bosco.errors import EXIT_OK, UsageError
+from glideinwms_bosco.errors import EXIT_OK, BrokerError, UsageError
 from glideinwms_bosco.link.tls import Identity, load_identity
 from glideinwms_bosco.sshwire.keys import PublicKey
 
 PROGRAM = "gwms-ssh-broker"
+TAKEN_UP_WITHIN_S = 10.0
+"""A broker looks for what is to be written each half second; a key may take some seconds to decrypt."""
+_POLL_S = 0.1
 
 
 def read_policy() -> tuple[BrokerPaths, Policy]:
@@ -54,8 +60,30 @@ def known_key(paths: BrokerPaths, entry: Entry) -> Optional[PublicKey]:
     return known_public_key(entry.key) or SeenKeys(paths.state_dir).get(entry.name, entry.key)
 
 
-def policy_changed(paths: BrokerPaths, said: str) -> int:
-    """Say what was done, and have a running broker use it."""
+def policy_changed(paths: BrokerPaths, said: str, name: str = "") -> int:
+    """Say what was done, have a running broker read it, and say what came of that.
+
+    Args:
+        name: the entry whose key has to be loaded now; empty: none has.
+    """
     running = tell_to_reload(paths.pid)
-    print(output.printable(f"{said}; {'the running broker uses it' if running else 'no broker runs'}"))
+    print(output.printable(f"{said}; {_taken_up(paths, name) if running else 'no broker runs'}"))
     return EXIT_OK
+
+
+def _taken_up(paths: BrokerPaths, name: str) -> str:
+    """Wait until the running broker has read the policy and tried the key; say in words what it does with it."""
+    digest = load_policy(paths.policy).digest
+    ends = time.monotonic() + TAKEN_UP_WITHIN_S
+    while True:
+        # A broker that is just starting has written nothing yet.
+        with contextlib.suppress(BrokerError):
+            status = read_status(paths.status, paths.pid)
+            entry = status["entries"].get(name, {})
+            if status["policy"]["sha256"] == digest and not entry.get("loading"):
+                if entry.get("trouble"):
+                    return f"the running broker has read it, and cannot sign with this key: {entry['trouble']}"
+                return "the running broker uses it"
+        if time.monotonic() > ends:
+            return f"the running broker has not taken it up yet: {PROGRAM} status"
+        time.sleep(_POLL_S)

@@ -19,7 +19,16 @@ from glideinwms_bosco import __version__
 from glideinwms_bosco.cli import output
 from glideinwms_bosco.cli.daemon_account import add_user_option, daemon_account
 from glideinwms_bosco.cli.frame import CommandParser, add_verb, allow_open_files, run_program
-from glideinwms_bosco.errors import EXIT_OK, EXIT_REFUSED, BoscoError, Problem, RelayError, RelayFileError, UsageError
+from glideinwms_bosco.errors import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    BoscoError,
+    Problem,
+    RelayError,
+    RelayFileError,
+    RemoteError,
+    UsageError,
+)
 from glideinwms_bosco.link.channel import MAX_CLOCK_SKEW_S
 from glideinwms_bosco.relay.client_conf import sends_session_bind
 from glideinwms_bosco.relay.conf import DEFAULT_CONF, RelayConf, conf_path, load_conf, read_conf
@@ -108,6 +117,10 @@ async def _reload_when_asked(relay: Relay, path: Path, asked: asyncio.Event) -> 
 
 def _init(args: argparse.Namespace) -> int:
     conf, account = read_conf(_conf_file(args)), daemon_account(args)
+    folder = conf.identity.parent
+    if not folder.is_dir():
+        hint = f"mkdir {folder}, or name another `identity` in {conf.file}"
+        raise RelayError(f"{folder}: there is no such folder", hint)
     identity = new_identity(conf)
     if account is not None:
         os.chown(identity.key_file, account.pw_uid, account.pw_gid)
@@ -192,12 +205,12 @@ def _relay_status(args: argparse.Namespace) -> dict[str, Any]:
     conf = read_conf(_conf_file(args))
     status = status_file(conf.socket_dir)
     if status is None:
-        raise RelayError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
+        raise RemoteError(f"no relay is running: {conf.socket_dir} has no status.json", "start gwms-ssh-relay")
     age_s = time.time() - float(status.get("updated", 0))
     if age_s > _STALE_AFTER_S:
-        raise RelayError(f"the relay is gone or hangs: its status is {age_s:.0f} s old", "restart gwms-ssh-relay")
+        raise RemoteError(f"the relay is gone or hangs: its status is {age_s:.0f} s old", "restart gwms-ssh-relay")
     if status.get("version") != 1:
-        raise UsageError("status.json is of another release", "restart gwms-ssh-relay")
+        raise RemoteError("status.json is of another release", "restart gwms-ssh-relay")
     return status
 
 

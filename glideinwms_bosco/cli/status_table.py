@@ -18,6 +18,9 @@ _COLUMNS = (
     *(verb.upper() for verb in SHOWN_VERBS),
     *("RUNNING", "IDLE", "HELD", "CREDENTIAL"),
 )
+# Column -> cells that say that something is wrong; what was not asked, or is not known, does not.
+_BAD = {"REACHABLE": ("no",), "BUNDLE": ("none", "not ours"), "DRIFT": ("yes",)}
+_NONE_HELD = ("0", "?", "-")
 # unit, its seconds; the first that is not longer than the age
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -58,8 +61,8 @@ def _print_rich(table: Sequence[Sequence[str]], width: int) -> None:
 
 
 def _style(column: str, cell: str) -> str:
-    bad = cell.startswith(("no", "FAILED")) if column != "DRIFT" else cell == "yes"
-    return "bold red" if bad or (column == "HELD" and cell not in ("0", "?")) else ""
+    bad = cell in _BAD.get(column, ()) or cell.startswith("FAILED ") or (column == "HELD" and cell not in _NONE_HELD)
+    return "bold red" if bad else ""
 
 
 def describe(status: AccountStatus) -> tuple[str, ...]:

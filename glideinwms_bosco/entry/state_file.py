@@ -15,13 +15,13 @@ from pathlib import Path
 from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.entry.lifecycle import Record, State
 from glideinwms_bosco.errors import EntryError
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
 
 FORMAT = 1
 MAX_STATE_BYTES = 1 << 22
 """Largest state file read, bytes; a record is about 100."""
 LOCK_WAIT_S = 5.0
 _POLL_S = 0.1
-_FOLDER_MODE = 0o755
 
 
 def load_states(state_dir: Path) -> dict[str, Record]:
@@ -64,9 +64,10 @@ def save_states(state_dir: Path, states: Mapping[str, Record]) -> None:
     path = _path(state_dir)
     try:
         write_atomic(path, text.encode())
-        _give_to_owner(path)
+        give_to_owner(path, state_dir)
     except OSError as err:
-        raise EntryError(f"{path}: cannot be written: {err.strerror}", "run this as the user who owns it") from None
+        hint = write_hint(err, state_dir, "check space and permissions")
+        raise EntryError(f"{path}: cannot be written: {err.strerror}", hint) from None
 
 
 def new_record(state: State) -> Record:
@@ -83,13 +84,12 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
     """
     path = state_dir / "entries.lock"
     try:
-        state_dir.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(state_dir, state_dir)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        _give_to_owner(path)
+        give_to_owner(path, state_dir)
     except OSError as err:
-        raise EntryError(
-            f"{path}: cannot be opened: {err.strerror}", "run this as the owner of that folder, or set GWMS_BOSCO_STATE"
-        ) from None
+        hint = write_hint(err, state_dir, "set GWMS_BOSCO_STATE")
+        raise EntryError(f"{path}: cannot be opened: {err.strerror}", hint) from None
     with os.fdopen(handle, "r+", encoding="utf-8") as file:
         ends = time.monotonic() + LOCK_WAIT_S
         while not _try_lock(file.fileno()):
@@ -111,13 +111,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _give_to_owner(path: Path) -> None:
-    """What root makes in the folder must stay usable for its owner, as whom the factory runs."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _try_lock(handle: int) -> bool:

@@ -18,10 +18,10 @@ from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.errors import PilotError
 from glideinwms_bosco.pilot.plan import UNTAR, PilotFile
 from glideinwms_bosco.pilot.tree import MAX_TREE_BYTES, gunzipped
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
 
 FOLDER = "pilot"
 """Below the state folder."""
-FOLDER_MODE = 0o755
 FILE_MODE = 0o644
 KEPT_UNNAMED_S = 24 * 3600
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]*-[0-9a-f]{32}(\.tar\.gz)?")
@@ -32,13 +32,16 @@ _MAX_STREAM_BYTES = 2 * MAX_TREE_BYTES
 def store(files: Iterable[PilotFile], folder: Path) -> tuple[Path, ...]:
     """Write what is not there yet, and what is there and damaged; give what was written.
 
+    Args:
+        folder: in the state folder, and made when it is missing.
+
     Raises:
         PilotError: the folder or a file cannot be written.
     """
     written = []
     try:
         for file in files:
-            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            make_folder(folder, folder.parent)
             path = folder / file.stored_name
             if is_stored(file, folder):
                 os.utime(path)
@@ -47,9 +50,10 @@ def store(files: Iterable[PilotFile], folder: Path) -> tuple[Path, ...]:
                 # What it leads to may change at any time.
                 path.unlink()
             if write_atomic(path, file.stored_content(), FILE_MODE):
+                give_to_owner(path, folder.parent)
                 written.append(path)
     except OSError as err:
-        hint = "check space and permissions; the factory's user must own it"
+        hint = write_hint(err, folder.parent, "check space and permissions; the factory's user must own it")
         raise PilotError(f"{err.filename or folder}: cannot be written: {err.strerror}", hint) from None
     return tuple(written)
 

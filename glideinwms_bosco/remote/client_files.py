@@ -8,8 +8,7 @@ from pathlib import Path
 from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.errors import UsageError
 from glideinwms_bosco.remote.factory_ssh import FactorySsh
-
-_FOLDER_MODE = 0o755
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
 
 
 def client_files(state_dir: Path) -> tuple[Path, Path]:
@@ -28,9 +27,12 @@ def write_client_files(state_dir: Path, files: FactorySsh) -> bool:
     """
     config, known_hosts = client_files(state_dir)
     try:
-        config.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        return any(
-            [write_atomic(known_hosts, files.known_hosts.encode()), write_atomic(config, files.ssh_config.encode())]
-        )
+        make_folder(config.parent, state_dir)
+        changed = False
+        for path, text in ((known_hosts, files.known_hosts), (config, files.ssh_config)):
+            changed |= write_atomic(path, text.encode())
+            give_to_owner(path, state_dir)
+        return changed
     except OSError as err:
-        raise UsageError(f"{config.parent}: cannot be written: {err.strerror}", "set GWMS_BOSCO_STATE") from None
+        hint = write_hint(err, state_dir, "set GWMS_BOSCO_STATE")
+        raise UsageError(f"{config.parent}: cannot be written: {err.strerror}", hint) from None

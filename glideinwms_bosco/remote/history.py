@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.atomic import write_atomic
+from glideinwms_bosco.state_folder import give_to_owner, make_folder
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_TIME_S = 1e11  # UNIX time, in the year 5138
-_FOLDER_MODE = 0o755
 # Names of sites and accounts are words; this keeps a site file that lies elsewhere from leading out of the folder.
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@+-]|^\.")
 
@@ -96,13 +96,9 @@ class History:
         return self._state_dir / "failed" / f"{verb}.json"
 
     def _write(self, path: Path, value: Any) -> None:
-        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            # root in between must not lock the factory's user out.
-            owner = self._state_dir.stat()
-            for folder in (path.parent.parent, path.parent):
-                os.chown(folder, owner.st_uid, owner.st_gid)
+        make_folder(path.parent, self._state_dir)
         write_atomic(path, json.dumps(value, default=str, sort_keys=True).encode())
+        give_to_owner(path, self._state_dir)
 
 
 def _safe(name: str) -> str:

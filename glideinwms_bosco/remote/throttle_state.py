@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from glideinwms_bosco.atomic import write_atomic
+from glideinwms_bosco.state_folder import give_to_owner, make_folder
 
 WINDOW_S = 60.0
 MAX_QUIET_S = 300.0
 """A host that turns connections away is left alone for no longer than this (s)."""
 MAX_STATE_BYTES = 65536
-_FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
 
 
@@ -76,7 +76,7 @@ class HostFolder:
     """Files of one login host. A full disk stops no command: the state is then kept in memory.
 
     Args:
-        folder: is made when it is missing.
+        folder: `connections/HOST_PORT` of the state folder; is made when it is missing.
 
     Raises:
         OSError: it cannot be made or written, or its file system has no locks.
@@ -84,17 +84,18 @@ class HostFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            # root in between must not lock the factory's user out.
-            owner = folder.parent.parent.stat()
-            for path in (folder.parent, folder):
-                os.chown(path, owner.st_uid, owner.st_gid)
+        self._state_dir = folder.parent.parent
+        make_folder(folder, self._state_dir)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} is not writable")
         self._unwritten: Optional[HostState] = None
-        with contextlib.closing(Slot(folder / "lock")) as lock:
+        with contextlib.closing(self._slot("lock")) as lock:
             lock.take(wait=False)
+
+    def _slot(self, name: str) -> Slot:
+        slot = Slot(self._folder / name)
+        give_to_owner(self._folder / name, self._state_dir)
+        return slot
 
     @property
     def file(self) -> Path:
@@ -104,13 +105,14 @@ class HostFolder:
     @contextlib.contextmanager
     def changing(self, now: float) -> Iterator[HostState]:
         """Give the state under its lock and write it back. The lock is held for file operations only."""
-        with contextlib.closing(Slot(self._folder / "lock")) as lock:
+        with contextlib.closing(self._slot("lock")) as lock:
             lock.take(wait=True)
             state = self._read(now)
             yield state
             self._unwritten = None
             try:
                 write_atomic(self.file, _as_json(state), _FILE_MODE)
+                give_to_owner(self.file, self._state_dir)
             except OSError:
                 self._unwritten = state
 
@@ -126,7 +128,7 @@ class HostFolder:
     def take_slot(self, count: int) -> Optional[Slot]:
         """Take one of `count` slots; None when all are taken. The caller closes what it gets."""
         for number in range(count):
-            slot = Slot(self._folder / f"slot-{number}")
+            slot = self._slot(f"slot-{number}")
             if slot.take(wait=False):
                 return slot
             slot.close()

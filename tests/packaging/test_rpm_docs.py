@@ -34,7 +34,8 @@ def test_paths_that_pages_and_hints_name_are_shipped(checkout: Path, shipped: se
         texts += [path for kind in kinds for path in (checkout / folder).rglob(kind) if path.is_file()]
     named = {(str(path.relative_to(checkout)), name) for path in texts for name in named_paths(path.read_text("utf-8"))}
     assert sorted(where for where in named if where[1] not in shipped) == []
-    assert ("docs/recipes.md", "/usr/share/gwms-bosco/examples/sites/jsc-like.yaml") in named
+    for name in ("jsc-like", "nersc-like"):
+        assert ("docs/recipes.md", f"/usr/share/gwms-bosco/examples/sites/{name}.yaml") in named
     assert ("glideinwms_bosco/cli/ssh_relay.py", "/usr/libexec/gwms-bosco/shim") in named
 
 

@@ -39,6 +39,7 @@ PLACES = {
     "/usr/libexec/gwms-bosco/reconfig-hook": ("root", "root", 0o755),
     "/usr/share/gwms-bosco/validation_scripts/job_wrapper": ("root", "root", 0o755),
     "/usr/share/gwms-bosco/examples/sites/demo.yaml": ("root", "root", 0o644),
+    "/usr/share/gwms-bosco/examples/sites/nersc-like.yaml": ("root", "root", 0o644),
 }
 EDITABLE = {
     "factory": {
@@ -183,6 +184,21 @@ def test_settings_as_shipped_are_the_defaults(installed: RpmRoot, tmp_path: Path
         "assert load_settings({'GWMS_BOSCO_CONFIG': sys.argv[1]}) == load_settings({})"
     )
     run_code(installed, tmp_path, code, installed.path("/etc/gwms-bosco/gwms-bosco.yaml"))
+
+
+def test_shipped_settings_show_each_with_its_default(installed: RpmRoot, tmp_path: Path) -> None:
+    text = installed.path("/etc/gwms-bosco/gwms-bosco.yaml").read_text()
+    shown = dict(re.findall(r"^# (\w+):(.*)$", text, re.MULTILINE))
+    code = (
+        "import sys\nfrom glideinwms_bosco.cli.settings import load_settings, settings_schema\n"
+        "assert sorted(settings_schema()['properties']) == sorted(sys.argv[2:]), sys.argv[2:]\n"
+        "assert load_settings({'GWMS_BOSCO_CONFIG': sys.argv[1]}) == load_settings({})"
+    )
+    examples = {"htcondor", "batch_settings", "pool"}
+    assert shown.pop("scripts_dir").strip() == "/usr/share/gwms-bosco/validation_scripts"
+    defaults = tmp_path / "defaults.yaml"
+    defaults.write_text("".join(f"{name}:{value}\n" for name, value in shown.items() if name not in examples))
+    run_code(installed, tmp_path, code, defaults, *shown, "scripts_dir")
 
 
 @pytest.mark.parametrize("unit", ["gwms-ssh-broker.service", "gwms-ssh-relay.service"])

@@ -131,6 +131,25 @@ def test_systemd_credential_is_used(short_folder: Path, monkeypatch: pytest.Monk
     asyncio.run(run())
 
 
+def test_credential_that_came_after_the_start_says_how_to_get_it(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd gives credentials when the service starts; a second key's is not there before the next start."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(short_folder))
+    make_ssh_key(short_folder / "key", passphrase=PASSPHRASE)
+    said = _load(KeyFile(short_folder / "key", "credential:site"), short_folder)
+    assert said.endswith(
+        "systemd has not given it; LoadCredentialEncrypted=site:FILE in a drop-in, systemctl daemon-reload, "
+        "systemctl restart gwms-ssh-broker"
+    )
+
+
+def test_passphrase_file_that_is_not_there_is_told_as_it_is(short_folder: Path) -> None:
+    make_ssh_key(short_folder / "key", passphrase=PASSPHRASE)
+    said = _load(KeyFile(short_folder / "key", f"file:{short_folder}/none"), short_folder)
+    assert said.endswith(f"{short_folder}/none: No such file or directory")
+
+
 def test_credential_without_systemd_says_so(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     make_ssh_key(short_folder / "key", passphrase=PASSPHRASE)

@@ -76,6 +76,12 @@ def test_unknown_site_is_a_usage_error(host: Path, capsys: pytest.CaptureFixture
     assert "known sites: test" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("entry", "import"), ("entry", "lint"), ("siteconf", "check")], ids=" ".join)
+def test_path_that_is_not_there_is_a_usage_error(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "/nonexistent/file"]) == USAGE
+    assert "/nonexistent/file: there is no such" in capsys.readouterr().err
+
+
 def test_no_site_at_all_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["site", "check"]) == USAGE
     assert "no site file" in capsys.readouterr().err

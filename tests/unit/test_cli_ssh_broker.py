@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Callable
 
 import pytest
 
+from glideinwms_bosco.cli import ssh_broker_policy
 from glideinwms_bosco.cli.ssh_broker import build_parser, main
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.sshwire.handle import read_handle_text
@@ -22,7 +24,7 @@ from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
 __all__ = ["loopback_sshd", "short_folder"]
 
-OK, REFUSED, USAGE = range(3)
+OK, REFUSED, USAGE, REMOTE = range(4)
 PIN = "sha256:" + "1" * 64
 Capture = pytest.CaptureFixture[str]
 
@@ -195,7 +197,7 @@ def test_stanza_writes_a_handle_and_no_key(ready: Path, capsys: Capture) -> None
         (["factory", "remove", "none"], USAGE, "there is no factory 'none'"),
         (["learn", "127.0.0.1:x", "--key", "site"], USAGE, "no usable port"),
         (["audit", "--journal", "x"], USAGE, "--journal is of use with --verify only"),
-        (["status"], REFUSED, "the broker does not run; systemctl start"),
+        (["status"], REMOTE, "the broker does not run; systemctl start"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -246,8 +248,9 @@ def test_running_broker_takes_up_an_edit_and_shows_its_status(
             shown = capsys.readouterr().out
             assert "key     site                     ready" in shown
             assert "factory fact                     up since" in shown
-            assert main(["key", "disable", "site"]) == OK
-            assert "the running broker uses it" in capsys.readouterr().out
+            assert await in_thread("key", "disable", "site") == OK
+            assert capsys.readouterr().out.endswith("; the running broker uses it\n")
+            assert world.status("policy", "sha256") == hashlib.sha256(world.paths.policy.read_bytes()).hexdigest()
             item = relay.items["site", "submit"]
             assert (await relay.denied(login_request(item))).code == DenyCode.DISABLED
 
@@ -262,6 +265,54 @@ def test_running_broker_takes_up_an_edit_and_shows_its_status(
     log.write_text(log.read_text().replace('"event":"policy"', '"event":"nothing"'))
     assert main(["audit", "--verify"]) == REFUSED
     assert "NOT whole" in capsys.readouterr().out
+
+
+async def in_thread(*words: str) -> int:
+    """Run a command beside a broker of this process, which has to go on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(None, main, [*words])
+
+
+@pytest.mark.usefixtures("folder")
+def test_key_is_called_used_when_the_running_broker_has_loaded_it(
+    short_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(short_folder))
+    world = BrokerWorld(short_folder)
+    world.add_key("site")
+    etc = world.paths.config_dir
+    make_ssh_key(etc / "open")
+    make_ssh_key(etc / "sealed", passphrase="a passphrase")
+
+    async def run() -> None:
+        async with world.running():
+            assert await in_thread("key", "rotate", "site", "--file", str(etc / "open")) == OK
+            assert capsys.readouterr().out.endswith("; the running broker uses it\n")
+            assert world.status("entries", "site", "trouble") == ""
+            sealed = ("--file", str(etc / "sealed"), "--passphrase", "credential:sealed")
+            assert await in_thread("key", "rotate", "site", *sealed) == OK
+
+    asyncio.run(run())
+    said = capsys.readouterr().out
+    assert "the running broker uses it" not in said
+    assert "the running broker has read it, and cannot sign with this key: " in said
+    assert said.endswith("systemctl restart gwms-ssh-broker\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_edit_that_the_running_broker_does_not_take_up_is_not_called_used(
+    short_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_broker_policy, "TAKEN_UP_WITHIN_S", 0.3)
+    world = BrokerWorld(short_folder)
+    world.add_key("site")
+
+    async def run() -> None:
+        async with world.running():
+            # The broker cannot go on while this runs.
+            assert main(["key", "disable", "site"]) == OK
+
+    asyncio.run(run())
+    assert capsys.readouterr().out.endswith("; the running broker has not taken it up yet: gwms-ssh-broker status\n")
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -56,6 +56,17 @@ def test_init_makes_a_private_key_and_prints_the_pin(
     assert "exists" in capsys.readouterr().err
 
 
+def test_init_without_its_folder_says_what_to_make(
+    host: RelayHost, broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = host.directory / "none"
+    host.write_conf({"cms": broker}, identity=str(folder / "relay"))
+    assert command(host, "init") == 1
+    said = capsys.readouterr().err
+    assert f"{folder}: there is no such folder; mkdir {folder}, or name another `identity` in {host.conf_file}" in said
+    assert not folder.exists()
+
+
 def test_check_names_what_is_missing_on_the_host(
     host: RelayHost, broker: FakeBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,11 +114,12 @@ def test_without_relay_conf_it_says_where_one_comes_from(
     assert "there is no such file; glideinwms-bosco-factory brings one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["status", "handles"])
 def test_status_without_a_relay_says_what_to_do(
-    host: RelayHost, broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+    host: RelayHost, broker: FakeBroker, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.write_conf({"cms": broker})
-    assert command(host, "status") == 1
+    assert command(host, verb) == 3
     assert "no relay is running" in capsys.readouterr().err
 
 
@@ -145,8 +157,18 @@ def test_old_status_is_not_shown_as_new(
     host.write_conf({"cms": broker})
     host.sockets.mkdir()
     (host.sockets / "status.json").write_text(json.dumps({"version": 1, "updated": time.time() - 60}))
-    assert command(host, "status") == 1
+    assert command(host, "status") == 3
     assert "gone or hangs" in capsys.readouterr().err
+
+
+def test_status_of_another_release_is_not_shown(
+    host: RelayHost, broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write_conf({"cms": broker})
+    host.sockets.mkdir()
+    (host.sockets / "status.json").write_text(json.dumps({"version": 2, "updated": time.time()}))
+    assert command(host, "status") == 3
+    assert "of another release; restart gwms-ssh-relay" in capsys.readouterr().err
 
 
 def test_daemon_serves_reloads_and_ends(host: RelayHost, broker: FakeBroker, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.unit.pilot_world import make_ca, make_distribution
 from tests.unit.site_text import HOST_KEY, use_host_folders
 
 ROOT = DOCS.parent
+SITES = ROOT / "factory_configs" / "sites"
 FOLLOWED = ("start.md", "operator.md", "frontend.md")
 # The administrators of both sides tell each other, or know it themselves.
 TOLD = {"FACTORY_ADDRESS", "LOGIN_FINGERPRINT", "PASSPHRASE"}
@@ -42,12 +43,17 @@ def _blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def _examples() -> list[tuple[str, str]]:
-    """Site in `site:`, and whole site file, of every page."""
+    """Name, and whole site file, of every page and of those that are shipped."""
     found = []
     for page in sorted(DOCS.glob("*.md")):
         for text in _blocks(page, "yaml"):
             if text.startswith("site:"):
                 found.append((f"{page.stem}-{yaml.safe_load(text)['site']}", text))
+    for file in sorted(SITES.glob("*.yaml")):
+        # Nobody can ship the keys of a login node.
+        found.append(
+            (file.name, file.read_text(encoding="utf-8").replace("host_keys: []", "host_keys: [LOGIN_HOST_KEY]"))
+        )
     return found
 
 
@@ -56,12 +62,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return use_host_folders(tmp_path, monkeypatch)
 
 
+def _near_site(folder: Path) -> Path:
+    """The site whose storage another one uses."""
+    folder.mkdir()
+    xrootd = {"protocol": "XRootD", "access": "global-rw", "prefix": "root://10.77.0.30:8443/"}
+    volume = {"site": "T2_XX_Near", "volume": "Near_Store", "type": "DISK", "rse": "T2_XX_Near", "protocols": [xrootd]}
+    (folder / "storage.json").write_text(json.dumps([volume]), encoding="utf-8")
+    return folder
+
+
 @pytest.mark.parametrize(("name", "text"), _examples(), ids=lambda value: value if "\n" not in value else "")
 def test_example_passes_site_check(host: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (host / "config.d" / "10-ce.xml").write_text(CE_ENTRY, encoding="utf-8")
     filled = text.replace("LOGIN_HOST_KEY", HOST_KEY)
     filled = filled.replace("/srv/cvmfsexec/rhel9-x86_64", str(make_distribution(host / "dist")))
     filled = filled.replace("/etc/grid-security/certificates", str(make_ca(host / "ca")))
+    filled = filled.replace("/srv/siteconf/T2_XX_Near", str(_near_site(host / "T2_XX_Near")))
     path = host / "sites.d" / "example.yaml"
     path.write_text(filled, encoding="utf-8")
     status = main(["site", "check", str(path), "--json"])

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         *("broker", "relay", "link", "sshwire"),
     },
 }
-OPEN_TO_ALL = {"errors", "atomic", "json_file", "schema_words"}
+OPEN_TO_ALL = {"errors", "atomic", "json_file", "schema_words", "state_folder"}
 
 
 def imported_rooms(tree: ast.AST, package: str = "glideinwms_bosco") -> Iterator[str]:

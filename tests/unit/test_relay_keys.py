@@ -13,8 +13,10 @@ from typing import Any, Optional
 import pytest
 
 from glideinwms_bosco.cli import relay_keys
+from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.cli.relay_keys import broker_login, credential_text, frontend_of, handle_file
-from glideinwms_bosco.errors import AuthenticationError, RelayError, UsageError
+from glideinwms_bosco.cli.site_bundles import SiteBundles
+from glideinwms_bosco.errors import EXIT_REMOTE, AuthenticationError, RelayError, RemoteError, UsageError
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.link.messages import Answer, Deny, Sign
 from glideinwms_bosco.remote.connection import Endpoint
@@ -23,7 +25,7 @@ from glideinwms_bosco.remote.ssh import SshSession
 from glideinwms_bosco.site.model import Account, SiteDescription
 from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT
 from tests.unit.relay_fixture import FakeBroker, RelayHost, fake_broker, relay_host
-from tests.unit.site_text import HOST_KEY, changed_site
+from tests.unit.site_text import HOST_KEY, changed_site, use_host_folders, write_site
 from tests.unit.ssh_version import needs_session_bind
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
@@ -174,16 +176,28 @@ def test_says_what_to_do_without_a_handle(factory: Factory) -> None:
 
 
 def test_says_that_no_relay_runs(factory: Factory) -> None:
-    with pytest.raises(UsageError, match=r"no relay is running: .*; start gwms-ssh-relay"):
+    with pytest.raises(RemoteError, match=r"no relay is running: .*; start gwms-ssh-relay"):
         broker_login(*site_of(factory))
-    with pytest.raises(UsageError, match="no relay is running"):
+    with pytest.raises(RemoteError, match="no relay is running"):
         handle_file(factory.state, login_endpoint(*site_of(factory)), "")
+
+
+@pytest.mark.parametrize("verb", ["probe", "verify", "deploy"])
+def test_command_without_a_relay_says_that_the_other_side_failed(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    host = factory.folder / "host"
+    host.mkdir()
+    write_site(use_host_folders(host, monkeypatch) / "sites.d")
+    monkeypatch.setattr(SiteBundles, "get", lambda *_: (None, None))
+    assert main(["remote", verb, "test", "--key", "broker"]) == EXIT_REMOTE
+    assert "no relay is running" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"tap": true}', '{"handles": [{}], "tap": false}', "[]"])
 def test_broken_status_is_one_line(factory: Factory, text: str) -> None:
     (factory.sockets / "status.json").write_text(text)
-    with pytest.raises((RelayError, UsageError), match="gwms-ssh-relay"):
+    with pytest.raises((RelayError, RemoteError), match="gwms-ssh-relay"):
         broker_login(*site_of(factory))
     assert credential_text(*site_of(factory)).startswith("broker: ")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -202,6 +203,27 @@ def test_narrow_terminal_cuts_no_name_short(monkeypatch: pytest.MonkeyPatch, cap
     out = capsys.readouterr().out
     assert "a-long-name-of-a-site:an-account  -" in out
     assert "CREDENTIAL" in out
+
+
+@pytest.mark.parametrize("words", [("--no-connect",), ()])
+def test_only_what_is_wrong_is_red(
+    host: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: tuple[str, ...]
+) -> None:
+    """Neither what nobody asked for nor an account whose name begins with `no`."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    # Nobody listens there.
+    text = write_site(host / "sites.d").read_text().replace("host: login.example.org", "host: 127.0.0.1\n  port: 1")
+    for name in ("nordic", "normal"):
+        named = text.replace("Test_Entry", f"Test_{name}").replace("T3_XX_Test", f"T3_XX_{name}")
+        (host / "sites.d" / f"{name}.yaml").write_text(named)
+    (host / "sites.d" / "test.yaml").unlink()
+    main(["remote", "status", *words])
+    shown = capsys.readouterr().out
+    assert "nordic:pilot" in shown
+    red = set(re.findall("\x1b\\[1;31m([^\x1b]*)", shown))
+    assert {cell.strip() for cell in red} == (set() if words else {"no"})
 
 
 def test_status_is_no_event_of_the_history(host: Path) -> None:

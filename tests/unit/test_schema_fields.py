@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,11 +13,13 @@ import pytest
 import yaml
 
 from glideinwms_bosco.broker.policy import policy_schema
+from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.cli.manual_formats import POLICY, RELAY_CONF, SETTINGS, SITE_FILE, file_formats
-from glideinwms_bosco.cli.schema_fields import Field
+from glideinwms_bosco.cli.schema_fields import Field, site_fields
 from glideinwms_bosco.cli.settings import settings_schema
 from glideinwms_bosco.schema_words import Schema
 from glideinwms_bosco.site.schema import site_schema
+from tests.unit.site_text import VALID, use_host_folders
 
 FIELDS = [(given.name, field) for given in file_formats() for field in given.fields]
 SCHEMAS: dict[str, Mapping[str, Any]] = {
@@ -26,6 +30,23 @@ SCHEMAS: dict[str, Mapping[str, Any]] = {
 }
 SHORTENED = "..."
 """In an example: too long to be shown whole."""
+# Field -> what a site file with its example needs besides.
+_NOT_ALONE = {
+    "submission": "runtime",
+    "login": "host keys of the host",
+    "login.jump_hosts": "host keys of the jump host",
+    "install.overrides": "the file",
+    "entries[].file": "submission: external",
+    "entries[].accounts": "an account of this name",
+    "network": "runtime, and the files that it names",
+}
+# Fields that stand in every kind of site file, two blocks deep at most.
+_PLAIN = re.compile(r"((login|accounts\[\]|batch|install|entries\[\](\.(limits|submit|batch))?)\.)?\w+")
+PLAIN_FIELDS = [
+    field
+    for field in site_fields()
+    if _PLAIN.fullmatch(field.path) and field.path not in _NOT_ALONE and SHORTENED not in field.example
+]
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS, ids=lambda value: getattr(value, "path", value))
@@ -77,3 +98,24 @@ def _resolved(part: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str,
     while "$ref" in part:
         part = whole["definitions"][part["$ref"].rpartition("/")[2]]
     return part
+
+
+@pytest.mark.parametrize("field", PLAIN_FIELDS, ids=lambda field: field.path)
+def test_site_check_takes_the_example(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is good within a file too, not for its form alone."""
+    site = yaml.safe_load(VALID)
+    *blocks, name = field.path.split(".")
+    block = site
+    for part in blocks:
+        block = block[part[:-2]][0] if part.endswith("[]") else block.setdefault(part, {})
+    block[name] = field.example if field.kind == "text" else yaml.safe_load(field.example)
+    file = use_host_folders(tmp_path, monkeypatch) / "sites.d" / "test.yaml"
+    file.write_text(yaml.safe_dump(site))
+    assert main(["site", "check", "test"]) == 0, capsys.readouterr().err
+
+
+def test_what_cannot_stand_alone_is_a_field() -> None:
+    assert {field.path for field in site_fields()} >= _NOT_ALONE.keys()
+    assert len(PLAIN_FIELDS) > 60

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -99,7 +100,7 @@ def _passphrase(key: KeyFile, environment: Mapping[str, str]) -> Iterator[Option
     if kind == "credential":
         folder = environment.get("CREDENTIALS_DIRECTORY")
         if not folder:
-            hint = f"start it by systemd with LoadCredentialEncrypted={name}, or use file:PATH"
+            hint = f"{_credential_hint(name)}; without systemd use file:PATH"
             raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: systemd has given no credentials", hint)
         path, forbidden = Path(folder) / name, stat.S_IRWXO
     else:
@@ -108,7 +109,10 @@ def _passphrase(key: KeyFile, environment: Mapping[str, str]) -> Iterator[Option
         # Without O_NONBLOCK opening a pipe waits for its writer.
         stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as err:
-        raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: {path}: {err.strerror}") from None
+        what = f"{key.path}: passphrase {key.passphrase}"
+        if kind == "credential" and err.errno == errno.ENOENT:
+            raise KeyBackendError(f"{what}: systemd has not given it", _credential_hint(name)) from None
+        raise KeyBackendError(f"{what}: {path}: {err.strerror}") from None
     with stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_mode & forbidden or found.st_uid not in (0, os.geteuid()):
@@ -116,6 +120,13 @@ def _passphrase(key: KeyFile, environment: Mapping[str, str]) -> Iterator[Option
             hint = f"chown to its user and chmod 600 {path}"
             raise KeyBackendError(f"{key.path}: passphrase {key.passphrase}: {path} {problem}", hint)
         yield stream
+
+
+def _credential_hint(name: str) -> str:
+    """What brings a credential: systemd gives them when the service starts, and at no other time."""
+    return (
+        f"LoadCredentialEncrypted={name}:FILE in a drop-in, systemctl daemon-reload, systemctl restart gwms-ssh-broker"
+    )
 
 
 def _load_error(key: KeyFile, stderr: str) -> KeyBackendError:

@@ -3,8 +3,8 @@
 # shellcheck shell=sh
 # Follows begin.sh. Shows the ends of the newest files in log/egress/; changes nothing.
 # Parameters: bosco_dir, most files, most bytes and most lines of each.
-# Lines: FILE name size mtime, then TEXT line for each of its lines; ODD for a name that is not shown, MORE for files left
-# out. Any program of the account may write there: what is not printable ASCII becomes `?`.
+# Lines: FILE name size mtime, then TEXT line for each of its lines; ODD number of names that are not shown, MORE number of
+# files left out. Any program of the account may write there: what is not printable ASCII becomes `?`.
 
 bosco_logs_names() {
   # Newest first; a name with a line end in it is two lines that are no files.
@@ -34,20 +34,27 @@ bosco_logs_main() {
   bosco_remote_say FOLDER "$(printf '%s' "$PWD" | tr -s '[:cntrl:]' '?' | cut -c 1-1000)"
   [ ! -L log/egress ] || bosco_remote_fail look 'log/egress is a link'
   BOSCO_SEEN=0
-  bosco_logs_names | sed -n 1,1000p | while IFS=' ' read -r BOSCO_SINCE BOSCO_SIZE BOSCO_NAME; do
-    case ${BOSCO_NAME#log/egress/} in
-      *[!A-Za-z0-9._-]* | [!A-Za-z0-9]* | '')
-        bosco_remote_say ODD -
-        continue
-        ;;
-    esac
-    BOSCO_SEEN=$((BOSCO_SEEN + 1))
-    if [ "$BOSCO_SEEN" -gt "$BOSCO_FILES" ]; then
-      bosco_remote_say MORE -
-      continue
+  BOSCO_ODD=0
+  bosco_logs_names | sed -n 1,100000p | {
+    while IFS=' ' read -r BOSCO_SINCE BOSCO_SIZE BOSCO_NAME; do
+      case ${BOSCO_NAME#log/egress/} in
+        *[!A-Za-z0-9._-]* | [!A-Za-z0-9]* | '')
+          BOSCO_ODD=$((BOSCO_ODD + 1))
+          continue
+          ;;
+      esac
+      BOSCO_SEEN=$((BOSCO_SEEN + 1))
+      if [ "$BOSCO_SEEN" -le "$BOSCO_FILES" ]; then
+        bosco_logs_file "$BOSCO_NAME" "$BOSCO_SIZE" "$BOSCO_SINCE"
+      fi
+    done
+    BOSCO_MORE=$((BOSCO_SEEN - BOSCO_FILES))
+    if [ "$BOSCO_MORE" -lt 0 ]; then
+      BOSCO_MORE=0
     fi
-    bosco_logs_file "$BOSCO_NAME" "$BOSCO_SIZE" "$BOSCO_SINCE"
-  done
+    bosco_remote_say MORE "$BOSCO_MORE"
+    bosco_remote_say ODD "$BOSCO_ODD"
+  }
   bosco_remote_end 0
 }
 
