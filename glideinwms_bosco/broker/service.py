@@ -63,6 +63,7 @@ class Broker:
         self._failure: Optional[BaseException] = None
         self._status_due = True
         self._reload_due = False
+        self._reloads = 0
         self._policy_trouble = ""
         self._dialers: dict[Factory, tuple[Dialer, asyncio.Task[None]]] = {}
         self._pid_file = PidFile(paths.pid)
@@ -125,6 +126,7 @@ class Broker:
     def reload(self) -> None:
         """Use the policy file as it is now; a file with problems changes nothing."""
         self._reload_due = False
+        self._reloads += 1
         try:
             policy = load_policy(self._paths.policy)
             # Before a key is let go: what is known already must fit the new policy.
@@ -233,6 +235,7 @@ class Broker:
             started=self._started,
             pin=self._identity.pin,
             keyed=self._answers.keyed,
+            reloads=self._reloads,
             policy_trouble=self._policy_trouble,
             ring=self._ring,
             factories={factory.name: dialer.state for factory, (dialer, _) in self._dialers.items()},

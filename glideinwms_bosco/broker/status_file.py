@@ -31,6 +31,7 @@ class DaemonState:
     """What is written.
 
     Attributes:
+        reloads: how often the policy file was read again, with or without success.
         policy_trouble: why the newest policy file is not in use; empty when it is.
         opened: entry name -> unix seconds until which maintenance is open.
     """
@@ -39,6 +40,7 @@ class DaemonState:
     started: float
     pin: str
     keyed: KeyedPolicy
+    reloads: int
     policy_trouble: str
     ring: KeyRing
     factories: Mapping[str, FactoryState]
@@ -57,7 +59,12 @@ def status_content(state: DaemonState, now: float) -> bytes:
         "pid": state.pid,
         "started": int(state.started),
         "broker": state.pin,
-        "policy": {"file": policy.file, "sha256": policy.digest, "trouble": state.policy_trouble},
+        "policy": {
+            "file": policy.file,
+            "sha256": policy.digest,
+            "reloads": state.reloads,
+            "trouble": state.policy_trouble,
+        },
         "entries": {name: _entry(state, entry, now) for name, entry in policy.entries.items()},
         "factories": {name: _factory(found) for name, found in state.factories.items()},
         "signed": state.signed,

@@ -66,21 +66,35 @@ def policy_changed(paths: BrokerPaths, said: str, name: str = "") -> int:
     Args:
         name: the entry whose key has to be loaded now; empty: none has.
     """
+    reloads = _reloads(paths)
     running = tell_to_reload(paths.pid)
-    print(output.printable(f"{said}; {_taken_up(paths, name) if running else 'no broker runs'}"))
+    print(output.printable(f"{said}; {_taken_up(paths, name, reloads) if running else 'no broker runs'}"))
     return EXIT_OK
 
 
-def _taken_up(paths: BrokerPaths, name: str) -> str:
-    """Wait until the running broker has read the policy and tried the key; say in words what it does with it."""
-    digest = load_policy(paths.policy).digest
+def _reloads(paths: BrokerPaths) -> int:
+    """How often the running broker has read the policy again; 0 when none runs, or one that does not count yet."""
+    with contextlib.suppress(BrokerError):
+        count: int = read_status(paths.status, paths.pid)["policy"].get("reloads", 0)
+        return count
+    return 0
+
+
+def _taken_up(paths: BrokerPaths, name: str, before: int) -> str:
+    """Wait until the running broker has read the policy and tried the key; say in words what it does with it.
+
+    Args:
+        before: its reloads before it was told. The policy may be the same, and only the key another.
+    """
     ends = time.monotonic() + TAKEN_UP_WITHIN_S
     while True:
         # A broker that is just starting has written nothing yet.
         with contextlib.suppress(BrokerError):
             status = read_status(paths.status, paths.pid)
             entry = status["entries"].get(name, {})
-            if status["policy"]["sha256"] == digest and not entry.get("loading"):
+            if status["policy"].get("reloads", 0) > before and not entry.get("loading"):
+                if status["policy"]["trouble"]:
+                    return f"the running broker refuses it: {status['policy']['trouble']}"
                 if entry.get("trouble"):
                     return f"the running broker has read it, and cannot sign with this key: {entry['trouble']}"
                 return "the running broker uses it"

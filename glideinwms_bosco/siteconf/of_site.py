@@ -27,9 +27,11 @@ def site_tree(site: SiteDescription) -> Tree:
         SiteconfError: it cannot be made.
     """
     files = site_files(site)
-    with tempfile.TemporaryDirectory(prefix="gwms-bosco-") as scratch:
-        fill(files, Path(scratch) / TOP)
-        return moved(read_tree(Path(scratch) / TOP / LOCAL_NAME), f"{Path(scratch).resolve()}/", "")
+    with tempfile.TemporaryDirectory(prefix="gwms-bosco-") as folder:
+        # Links resolved, as the names of its files are known by this one.
+        scratch = Path(folder).resolve()
+        fill(files, scratch / TOP)
+        return moved(read_tree(scratch / TOP / LOCAL_NAME), f"{scratch}/", "")
 
 
 def has_pilot_proxies(site: SiteDescription) -> bool:

@@ -211,7 +211,7 @@ def test_a_killed_wrapper_leaves_nothing_running(plain: Site) -> None:
 
 
 def test_the_next_start_removes_what_a_whole_killed_job_left(plain: Site) -> None:
-    process = plain.start("bash", "-c", "echo $PPID; read -r line")
+    process = plain.start("bash", "-c", "echo up; read -r line")
     assert process.stdout is not None
     process.stdout.readline()
     # The guard is in the group too: nobody is left to tidy up.
@@ -372,7 +372,9 @@ def test_term_before_the_pilot_leaves_nothing(site: Site, world: World) -> None:
 def test_kill_of_the_wrapper_takes_tunnel_and_pilot(site: Site, world: World) -> None:
     world.squid()
     site.closed()
-    process = site.start("bash", "-c", "echo $PPID; while :; do sleep 0.1; done")
+    # The wrapper is the parent of its parent.
+    script = "read -r _ _ _ wrapper _ </proc/$PPID/stat; echo $wrapper; while :; do sleep 0.1; done"
+    process = site.start("bash", "-c", script)
     assert process.stdout is not None
     world.worker.kill("KILL", int(process.stdout.readline()))
     wait_for(lambda: not world.worker.processes(), "nothing runs")

@@ -220,7 +220,8 @@ closed_pilot() {
     cat >pilot <<'PILOT'
 #!/bin/bash
 until_true() { local i; for i in {1..300}; do ! "$@" || return 0; sleep 0.05; done; echo "not: $*"; exit 1; }
-supervisor() { read -r pid _ <"$GWMS_BOSCO_EGRESS_DIR/users/$PPID."*; }
+read -r _ _ _ wrapper _ <"/proc/$PPID/stat"
+supervisor() { read -r pid _ <"$GWMS_BOSCO_EGRESS_DIR/users/$wrapper."*; }
 another() { supervisor && [[ $pid != "$first" ]]; }
 # The state is still that of the first for a moment.
 is_up() { another && [[ $(grep -c ' UP ' "$GWMS_BOSCO_EGRESS_DIR/log") == 2 ]]; }

@@ -18,7 +18,7 @@ from glideinwms_bosco.cli.ssh_broker import build_parser, main
 from glideinwms_bosco.link.deny import DenyCode
 from glideinwms_bosco.sshwire.handle import read_handle_text
 from glideinwms_bosco.sshwire.keys import parse_authorized
-from tests.unit.broker_keys import make_ssh_key, short_folder, until
+from tests.unit.broker_keys import make_ssh_key, secret_file, short_folder, until
 from tests.unit.broker_world import BrokerWorld, login_request
 from tests.unit.sshd_fixture import LoopbackSshd, loopback_sshd
 
@@ -296,6 +296,29 @@ def test_key_is_called_used_when_the_running_broker_has_loaded_it(
     assert "the running broker uses it" not in said
     assert "the running broker has read it, and cannot sign with this key: " in said
     assert said.endswith("systemctl restart gwms-ssh-broker\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_said_of_an_edit_that_changes_nothing_is_of_after_it(
+    short_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key file was mended; the policy is as it was, and so was what the status said."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(short_folder))
+    world = BrokerWorld(short_folder)
+    world.add_key("site")
+    key = world.paths.config_dir / "mended"
+    make_ssh_key(key, passphrase="a passphrase")
+
+    async def run() -> None:
+        async with world.running():
+            sealed = ("--file", str(key), "--passphrase", "credential:later")
+            assert await in_thread("key", "rotate", "site", *sealed) == OK
+            assert "cannot sign with this key: " in capsys.readouterr().out
+            secret_file(short_folder / "later", "a passphrase")
+            assert await in_thread("key", "enable", "site") == OK
+
+    asyncio.run(run())
+    assert capsys.readouterr().out == "site enabled; the running broker uses it\n"
 
 
 @pytest.mark.usefixtures("folder")

@@ -8,10 +8,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from glideinwms_bosco import bundle
 from glideinwms_bosco.bundle.store import BundleStore
 from glideinwms_bosco.cli.main import main
 from glideinwms_bosco.entry.state_file import locked, save_states
@@ -36,6 +38,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         use_host_folders(folder, monkeypatch)
         monkeypatch.setenv("GWMS_BOSCO_SCRIPTS", str(make_scripts(folder / "scripts")))
         monkeypatch.chdir(folder)
+        # That account may have no way into the checkout.
+        packaged = resources.files
+        shutil.copytree(Path(bundle.__file__).parent, folder / "package")
+        copies = {bundle.__name__: folder / "package"}
+        monkeypatch.setattr(resources, "files", lambda name: copies[name] if name in copies else packaged(name))
         (folder / "state").mkdir(exist_ok=True)
         for name in ("state", "config.d"):
             os.chown(folder / name, NOBODY, NOBODY)
