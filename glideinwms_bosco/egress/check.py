@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from glideinwms_bosco.egress.listed import is_web
 from glideinwms_bosco.errors import EgressError
 from glideinwms_bosco.site.network import HTTP_CONNECT, SOCKS5, SSH, WEB_PROXY_EGRESS, Forward, Network, is_numeric
 
@@ -203,8 +202,8 @@ def questions(network: Network) -> tuple[Question, ...]:
 
 def _web_questions(network: Network) -> Iterator[Question]:
     for forward in network.forwards:
-        name = f"fetch from {forward.name}" if is_web(forward) else f"no fetch from {forward.name}"
-        yield Question(name, HTTP_CONNECT, "GET", forward, is_web(forward))
+        name = f"fetch from {forward.name}" if forward.is_web else f"no fetch from {forward.name}"
+        yield Question(name, HTTP_CONNECT, "GET", forward, forward.is_web)
 
 
 def unlisted(network: Network) -> tuple[Forward, ...]:

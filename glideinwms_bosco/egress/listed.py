@@ -25,8 +25,6 @@ INWARD = (
 )
 """Where a name must not lead. Source: IANA IPv4 Special-Purpose Address Registry, those not globally reachable."""
 
-# Of which the egress proxy is also a web proxy: it fetches and caches what is there.
-_WEB_NAME = re.compile(r"(web|stratum1|frontier|cvmfs)([0-9_-].*)?")
 # A top-level domain is never a number: 10.77.1 or 0x7f.1 would be read as an address.
 _NAME = re.compile(
     r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -97,15 +95,10 @@ def listed(site: SiteDescription, listen: Optional[str] = None) -> Listed:
         site=site.short_name,
         sources=tuple(_source(value) for value in network.exit_addresses),
         targets=targets,
-        web=tuple(target for target in targets if is_web(target)) if answers else (),
+        web=tuple(target for target in targets if target.is_web) if answers else (),
         listen=listen or ANY_ADDRESS,
         egress=network.egress,
     )
-
-
-def is_web(forward: Forward) -> bool:
-    """Tell by its name whether a forward is a web server, whose answers may be cached."""
-    return _WEB_NAME.fullmatch(forward.name) is not None
 
 
 def _check_target(target: Forward) -> None:

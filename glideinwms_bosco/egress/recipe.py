@@ -8,7 +8,6 @@ from typing import Any
 
 from glideinwms_bosco.egress.attrs import egress_attrs
 from glideinwms_bosco.egress.conf import authorized_key_options, egress_key_options, key_path
-from glideinwms_bosco.egress.listed import is_web
 from glideinwms_bosco.errors import EgressError
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.site.network import HTTP_CONNECT, LOOPBACK, SITE_KEY, SOCKS5, SSH, WEB_PROXY_EGRESS, Network
@@ -108,7 +107,7 @@ def _use(network: Network, name: str) -> str:
         return "web proxy"
     fetched = network.egress.kind == HTTP_CONNECT and network.web_proxy == WEB_PROXY_EGRESS
     by_name = next(forward for forward in network.forwards if forward.name == name)
-    return "chain, web" if fetched and is_web(by_name) else "chain"
+    return "chain, web" if fetched and by_name.is_web else "chain"
 
 
 def _limits(site: SiteDescription, network: Network) -> dict[str, str]:

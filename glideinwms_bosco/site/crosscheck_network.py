@@ -17,6 +17,7 @@ from glideinwms_bosco.site.crosscheck_network_reach import (
     NAMES_OFF,
     WARNING,
     Finding,
+    downloads_by_squid,
     is_not_chained,
     reach_findings,
 )
@@ -50,7 +51,7 @@ def check_network(site: SiteDescription) -> Iterator[Problem]:
     network = site.network
     if network is None or site.external:
         return
-    for found in (_batch(site), _logins(site, network), _tunnel(network), _egress(network), _forwards(network)):
+    for found in (_batch(site), _logins(site, network), _tunnel(network), _egress(network), _forwards(site, network)):
         yield from _problems(site, found)
     for found in (_web_proxy(network), _networks(network), _library(site, network), reach_findings(site, network)):
         yield from _problems(site, found)
@@ -127,7 +128,7 @@ def _egress(network: Network) -> Iterator[Finding]:
         yield "network.exit_addresses", message, "ask the site for the addresses of its login nodes or NAT", WARNING
 
 
-def _forwards(network: Network) -> Iterator[Finding]:
+def _forwards(site: SiteDescription, network: Network) -> Iterator[Finding]:
     names: dict[str, int] = {}
     targets: dict[str, int] = {}
     for i, forward in enumerate(network.forwards):
@@ -141,11 +142,12 @@ def _forwards(network: Network) -> Iterator[Finding]:
         elif not network.dns and not is_numeric(forward.host):
             message = f"{forward.host} {NAMES_OFF}"
             yield f"{field}.host", message, "give its address, or set network.dns: true", ERROR
-        elif is_not_chained(network, forward.host):
-            message = (
-                f"{forward.host} is in network.workers or on the node itself, which programs connect to past the chain"
-            )
-            yield f"{field}.host", message, "narrow network.workers, or remove the forward", ERROR
+        elif is_not_chained(network, forward.host) and not (
+            network.egress.kind == SSH and forward is network.web_forward
+        ):
+            # That one ssh itself connects to, from the egress proxy on.
+            message = f"{forward.host} is in network.workers or on the node itself: programs connect to it directly"
+            yield f"{field}.host", message, "narrow network.workers, unless nodes reach it without the tunnel", WARNING
         if forward.name == WEB_PROXY_EGRESS:
             message = f"the name {WEB_PROXY_EGRESS} is that of the egress proxy itself"
             yield f"{field}.name", message, "choose another", ERROR
@@ -157,7 +159,7 @@ def _forwards(network: Network) -> Iterator[Finding]:
         message = "no forward is named pool, so pilots could not reach their collector"
         hint = "ask the frontend for host and port of its collector and CCB, and add them as {name: pool, ...}"
         yield "network.forwards", message, hint, ERROR
-    if not names.keys() - {POOL, network.web_proxy}:
+    if not names.keys() - {POOL, network.web_proxy} and not downloads_by_squid(site, network):
         message = "has the collector only, and pilots fetch their files from the web servers of factory and frontend"
         yield (
             "network.forwards",

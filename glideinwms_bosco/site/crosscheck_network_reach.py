@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from glideinwms_bosco.site.crosscheck_runtime import own_attrs
 from glideinwms_bosco.site.job_wrapper import whole_pilot_image
 from glideinwms_bosco.site.model import Entry, SiteDescription
-from glideinwms_bosco.site.network import LOOPBACK, Network, is_numeric
+from glideinwms_bosco.site.network import HTTP_CONNECT, LOOPBACK, WEB_PROXY_EGRESS, Network, is_numeric
 from glideinwms_bosco.site.runtime import Runtime
 
 Finding = tuple[str, str, str, str]
@@ -28,19 +28,26 @@ _HOST_ATTRS = (
     *("GLIDEIN_Collector", "GLIDEIN_CCB", "GLIDEIN_Factory_Collector", "GLIDEIN_Site_Collector"),
     "GLIDEIN_Master_Collector",
 )
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+# Without a dot it is a number, a word such as None, or a name that only nodes of the site know.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)+\.?")
+# Source: HTCondor 23.0 manual, configuration macros: $RANDOM_INTEGER(9620,9720,1), $(NAME).
+_MACRO = re.compile(r"\$+[A-Za-z_]*\([^()]*\)")
+# Where web servers listen, those of factories and frontends too.
+_WEB_PORTS = (80, 8000, 8080)
 # Source: IANA Service Name and Port Number Registry; XRootD 5 documentation, xrd.port.
 _PORTS = {
     **{"http": "80", "dav": "80", "https": "443", "davs": "443", "root": "1094", "roots": "1094", "xroot": "1094"},
     **{"xroots": "1094", "gsiftp": "2811"},
 }
-_NO_PROXY = (None, "OSG", "None")
-"""Of `proxy_url`: words that name no host."""
+_BY_ITSELF = "None"
+_NO_PROXY = (None, "OSG", _BY_ITSELF)
+"""Of `proxy_url`: words that name no host. Left out, it is OSG where there is a web proxy of the tunnel."""
 
 
 def reach_findings(site: SiteDescription, network: Network) -> Iterator[Finding]:
     """Find what pilots and payloads would not reach."""
     yield from _cvmfs_before(site, network)
+    yield from _downloads(site, network)
     if site.runtime is not None:
         yield from _runtime(site.runtime, network, whole=whole_pilot_image(site) is not None)
     for i, entry in enumerate(site.entries):
@@ -58,10 +65,42 @@ def is_not_chained(network: Network, host: str) -> bool:
 
 def url_is_reached(network: Network, url: str) -> bool:
     """Tell whether the host of a URL is within the site or among the forwards; one that names no host is no matter."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets without an IPv6 address; newer Pythons alone look
+        return False
     host, (_, _, stated) = parts.hostname or "", parts.netloc.rpartition("]")[2].partition(":")
     port = stated or _PORTS.get(parts.scheme, "")
     return not host or is_not_chained(network, host) or _is_forward(network, host, port)
+
+
+def downloads_by_squid(site: SiteDescription, network: Network) -> bool:
+    """Tell whether all pilots have a web proxy outside to download by, which needs no forward to the web servers."""
+    return network.web_forward is not None and all(entry.proxy_url != _BY_ITSELF for entry in site.entries)
+
+
+def _downloads(site: SiteDescription, network: Network) -> Iterator[Finding]:
+    """Find web servers that the proxy of the tunnel may refuse, where entries download by it without having said so.
+
+    Source: glideinWMS 3.10 creation/web_base/glidein_startup.sh: the proxy is tried on the factory's web server alone,
+    and there is no other way for the frontend's once that has passed.
+    """
+    if all(entry.proxy_url is not None for entry in site.entries):
+        return
+    field, forward = "network.web_proxy", network.web_forward
+    if forward is not None:
+        message = (
+            f"pilots download by {forward.target}, which has to let them to the web servers of factory and frontend"
+        )
+        yield field, message, "say proxy_url in defaults: OSG where it does, None where it does not", WARNING
+    elif network.web_proxy == WEB_PROXY_EGRESS and network.egress.kind == HTTP_CONNECT:
+        names = [found.name for found in network.forwards if found.port in _WEB_PORTS and not found.is_web]
+        if names:
+            message = (
+                f"pilots download by the egress proxy, which by their names does not fetch from {', '.join(names)}"
+            )
+            hint = "call web servers web or web-..., or say proxy_url in defaults (None: download without it)"
+            yield field, message, hint, WARNING
 
 
 def _cvmfs_before(site: SiteDescription, network: Network) -> Iterator[Finding]:
@@ -76,8 +115,9 @@ def _runtime(runtime: Runtime, network: Network, *, whole: bool) -> Iterator[Fin
     proxies, cvmfs = runtime.web_proxies, runtime.cvmfs
     places = tuple(_proxy_places(runtime))
     chained = [f"{host}:{port}" for _, host, port in places if _is_forward(network, host, port)]
-    if network.web_forward is not None and network.web_proxy_is_chained:
-        chained.append(network.web_forward.target)
+    forward = network.web_forward
+    if forward is not None and network.web_proxy_is_chained and not is_not_chained(network, forward.host):
+        chained.append(forward.target)
     if cvmfs is not None and cvmfs.parrot is not None and chained:
         message = "parrot_run is statically linked: no library can be preloaded into it, so it does not reach"
         hint = "use a web proxy on the node's side (web_proxy egress, or kind ssh) and no other"
@@ -108,16 +148,22 @@ def _frontier(runtime: Runtime, network: Network) -> Iterator[Finding]:
     block = runtime.siteconf
     if block is None or block.frontier is None or block.tree is not None:
         return
-    for name, urls in (("proxies", block.frontier.proxies), ("backup_proxies", block.frontier.backup_proxies)):
+    for name, urls, without in (
+        ("proxies", block.frontier.proxies, "remove them"),
+        ("backup_proxies", block.frontier.backup_proxies, "say backup_proxies: []"),
+    ):
         lost = [url for url in urls if not url_is_reached(network, url)]
         if lost:
             message = f"not reached from there: {', '.join(lost)}; Frontier clients wait for each in vain"
-            hint = f"add forwards (by address while dns is off), or say {name}: []"
+            if network.dns and any(not {".", "["} & set(url) for url in lost):
+                message += ", unless the node resolves it"
+            hint = f"add forwards (by address while dns is off), or {without}"
             yield f"runtime.siteconf.frontier.{name}", message, hint, WARNING
 
 
 def _is_forward(network: Network, host: str, port: str) -> bool:
-    return not is_not_chained(network, host) and f"{host}:{port}" in {found.target for found in network.forwards}
+    targets = {found.target.lower() for found in network.forwards}
+    return not is_not_chained(network, host) and f"{host}:{port}".lower() in targets
 
 
 def _proxy_places(runtime: Runtime) -> Iterator[tuple[str, str, str]]:
@@ -148,11 +194,12 @@ def _entry(network: Network, entry: Entry, where: str) -> Iterator[Finding]:
         for field, name, value in own_attrs(entry):
             for host in _named_hosts(name, value):
                 message = f"{host} {NAMES_OFF}"
-                yield f"{where}.{field}.{name}", message, "write addresses, or set network.dns: true", ERROR
+                hint = "write addresses, or set network.dns: true, unless nodes resolve it themselves"
+                yield f"{where}.{field}.{name}", message, hint, WARNING
     if entry.proxy_url in _NO_PROXY:
         return
     url, field = urlsplit(entry.proxy_url or ""), f"{where}.proxy_url"
-    host, port = url.hostname or "", url.port or 80
+    host, port = url.hostname or "", int(url.netloc.rpartition(":")[2])
     if is_not_chained(network, host):
         return
     if not network.dns and not is_numeric(host):
@@ -166,7 +213,7 @@ def _named_hosts(name: str, value: str) -> Iterator[str]:
     """Hosts that an attribute gives by name: `HOST:PORT`, `HOST:PORT-PORT`, `<HOST:PORT?sock=...>`, a list of them."""
     if name not in _HOST_ATTRS:
         return
-    for word in re.split(r"[\s,;]+", value):
+    for word in re.split(r"[\s,;]+", _MACRO.sub("", value)):
         host = word.strip("<>").partition("?")[0].partition(":")[0]
         if _HOST.fullmatch(host) and not is_numeric(host):
             yield host

@@ -44,6 +44,8 @@ SITE_KEY_PATH = "egress/id_ed25519"
 """Of the key that is made on the site, below its install folder: beside versions/, so that an upgrade keeps it."""
 
 _NUMERIC = re.compile(r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}")
+# Of which the egress proxy is also a web proxy: it fetches and caches what is there.
+_WEB_NAME = re.compile(r"(web|stratum1|frontier|cvmfs)([0-9_-].*)?")
 _LISTED = re.compile(r"[A-Za-z0-9_./:@-]+")
 
 
@@ -118,6 +120,11 @@ class Forward:
     def target(self) -> str:
         """Host and port as ssh, sshd and squid spell them."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def is_web(self) -> bool:
+        """Whether its name says that it is a web server, whose answers may be cached."""
+        return _WEB_NAME.fullmatch(self.name) is not None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Optional
 
 from glideinwms_bosco.errors import SiteError
 from glideinwms_bosco.site.model import SiteDescription
-from glideinwms_bosco.site.network import HTTP_CONNECT, WEB_PROXY_EGRESS, Network
+from glideinwms_bosco.site.network import HTTP_CONNECT, WEB_PROXY_EGRESS, Network, is_numeric
 from glideinwms_bosco.site.runtime import Runtime
 from glideinwms_bosco.site.web_proxies import Capacity, normalised_url
 
@@ -45,7 +46,8 @@ class Asked:
 def asked_proxies(site: SiteDescription) -> tuple[Asked, ...]:
     """Every proxy that a site names, each once: where its capacity is stated, if the site states it.
 
-    A fixed name without a port, or by https, is none: no capacity can be stated for it.
+    A fixed name without a port, or by https, is none: no capacity can be stated for it. Nor is one that is another
+    proxy elsewhere, see `_url`.
     """
     found: dict[str, Asked] = {}
     for asked in _all(site):
@@ -87,7 +89,11 @@ def _tunnel(network: Network) -> Iterator[Asked]:
     if forward is not None:
         url = _url(f"http://{forward.target}")
         if url is not None:
-            remedy = f'add {BLOCK}.backup: [{{url: "{url}", capacity: {{clients: N}}}}]'
+            # As a backup it would be asked through the chain, by its address outside.
+            if network.web_proxy_is_chained and is_numeric(forward.host):
+                remedy = f'add {BLOCK}.backup: [{{url: "{url}", capacity: {{clients: N}}}}]'
+            else:
+                remedy = f"bound them by limits.per_entry.glideins; a site that names it in {BLOCK} can state it"
             yield Asked(TUNNEL, url, TUNNEL, remedy=remedy)
     elif network.web_proxy == WEB_PROXY_EGRESS and egress.kind == HTTP_CONNECT:
         url = _url(f"http://{egress.target}")
@@ -96,7 +102,13 @@ def _tunnel(network: Network) -> Iterator[Asked]:
 
 
 def _url(text: str) -> Optional[str]:
+    """Normalise it; None where it is no proxy, or another one on each node or at each site: loopback, a bare name."""
     try:
-        return normalised_url(text)
+        url = normalised_url(text)
     except SiteError:
         return None
+    host = url.rpartition("//")[2].rpartition(":")[0].strip("[]")
+    try:
+        return None if ipaddress.ip_address(host).is_loopback else url
+    except ValueError:
+        return url if "." in host else None

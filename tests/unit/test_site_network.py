@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -148,8 +149,8 @@ REFUSED = [
     ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.user", "missing", "error"),
     ([(EGRESS, "egress: {kind: ssh, host: e, port: 80}")], "network.egress.host_keys", "missing", "error"),
     # past the chain
-    ([("192.0.2.11", "10.77.1.9")], "network.forwards[1].host", "connect to past the chain", "error"),
-    ([("192.0.2.11", "127.0.0.2")], "network.forwards[1].host", "connect to past the chain", "error"),
+    ([("192.0.2.10,", "10.77.1.9,")], "network.forwards[0].host", "programs connect to it directly", "warning"),
+    ([("192.0.2.11", "127.0.0.2")], "network.forwards[1].host", "programs connect to it directly", "warning"),
     ([("host: egress.example.org", "host: 10.77.1.9")], "network.egress.host", "stands outside", "warning"),
     # keys
     ([(AUTH, "tunnel: {auth: site-key}")], "network.tunnel.auth", "payloads run as the same user", "error"),
@@ -170,7 +171,14 @@ REFUSED = [
     ([("name: squid", "name: pool")], "network.forwards[1].name", "stands twice", "error"),
     ([("name: squid", "name: egress")], "network.forwards[1].name", "of the egress proxy itself", "error"),
     ([(SQUID, "{name: a, host: 192.0.2.10, port: 9618}")], "network.forwards[1]", "stands twice", "warning"),
-    ([("web_proxy: egress", "web_proxy: squid")], "network.forwards", "web servers of factory", "warning"),
+    (
+        [("web_proxy: egress", "web_proxy: squid"), ("cpus: 8", "cpus: 8\n    proxy_url: None")],
+        "network.forwards",
+        "web servers of factory",
+        "warning",
+    ),
+    ([("web_proxy: egress", "web_proxy: squid")], "network.web_proxy", "pilots download by 192.0.2.11:3128", "warning"),
+    ([("port: 3128", "port: 80")], "network.web_proxy", "does not fetch from squid", "warning"),
     ([(f"    - {SQUID}\n", "")], "network.forwards", "web servers of factory", "warning"),
     ([("web_proxy: egress", "web_proxy: sqiud")], "network.web_proxy", "no forward is named sqiud", "error"),
     ([("kind: http-connect", "kind: socks5")], "network.web_proxy", "answers no web requests", "error"),
@@ -212,24 +220,30 @@ REFUSED = [
         [("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: 'cm.example.org:9618'}")],
         "entries[0].attrs.GLIDEIN_Collector",
         "cm.example.org is a name, and no name can be resolved while dns is off; write addresses",
-        "error",
+        "warning",
     ),
     (
-        [("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_CCB: '192.0.2.10:9618-9620?sock=c,ccb2:9618'}")],
+        [("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_CCB: '192.0.2.10:9618-9620?sock=c,ccb2.example.org:9618'}")],
         "entries[0].attrs.GLIDEIN_CCB",
-        "ccb2 is a name",
-        "error",
+        "ccb2.example.org is a name",
+        "warning",
     ),
     (
         [("cpus: 8", "cpus: 8\n    raw: {attrs: {GLIDEIN_Factory_Collector: {value: factory.example.org}}}")],
         "entries[0].raw.attrs.GLIDEIN_Factory_Collector",
         "factory.example.org is a name",
-        "error",
+        "warning",
     ),
     (
         [("cpus: 8", "cpus: 8\n    proxy_url: http://squid.example.org:3128")],
         "entries[0].proxy_url",
         "while dns is off",
+        "error",
+    ),
+    (
+        [("cpus: 8", "cpus: 8\n    proxy_url: http://192.0.2.11:99999")],
+        "entries[0].proxy_url",
+        "192.0.2.11:99999 is neither",
         "error",
     ),
     (
@@ -268,11 +282,46 @@ def test_finding_names_the_line(tmp_path: Path) -> None:
         ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: '192.0.2.10:9618'}"),
         ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Collector: 'pool.example.org:9618'}"),
         ("192.0.2.10,", "pool.example.org,"),
+        ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_CCB: '192.0.2.10:$RANDOM_INTEGER(9620,9720,1)'}"),
+        ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_Site_Collector: None}"),
+        ("cpus: 8", "cpus: 8\n    attrs: {GLIDEIN_CCB: 'ccb:9618'}"),
+        (SQUID, "{name: web-frontend, host: 192.0.2.11, port: 80}"),
     ],
 )
 def test_takes_what_can_be_reached(tmp_path: Path, change: tuple[str, str]) -> None:
     dns = [("web_proxy: egress", "web_proxy: egress\n  dns: true")] if "pool" in change[1] else []
     assert found(tmp_path, closed(change, *dns)) == []
+
+
+@pytest.mark.parametrize("proxy_url", ["OSG", "None"])
+@pytest.mark.parametrize(
+    "change",
+    [("web_proxy: egress", "web_proxy: squid"), ("port: 3128", "port: 80")],
+    ids=["squid", "egress"],
+)
+def test_stated_proxy_url_is_the_operators_own_word(tmp_path: Path, change: tuple[str, str], proxy_url: str) -> None:
+    problems = found(tmp_path, closed(change, ("cpus: 8", f"cpus: 8\n    proxy_url: {proxy_url}")))
+    assert [text for text in problems if "pilots download by" in text] == []
+
+
+def test_squid_to_download_by_needs_no_forward_to_the_web_servers(tmp_path: Path) -> None:
+    problems = found(tmp_path, closed(("web_proxy: egress", "web_proxy: squid")))
+    assert [text for text in problems if "has the collector only" in text] == []
+
+
+@pytest.mark.parametrize(("kind", "count"), [("ssh", 0), ("http-connect", 1)])
+def test_squid_that_ssh_connects_to_may_have_an_address_of_the_workers(tmp_path: Path, kind: str, count: int) -> None:
+    """Private networks occur twice: the egress host resolves it, no program on a node does."""
+    egress = SSH_EGRESS if kind == "ssh" else EGRESS
+    squid = ("web_proxy: egress", "web_proxy: squid")
+    text = closed((EGRESS, egress), squid, ("192.0.2.11", "10.77.1.9"))
+    assert len([text for text in found(tmp_path, text) if "network.forwards[1].host" in text]) == count
+
+
+def test_static_program_reaches_a_web_proxy_among_the_workers(tmp_path: Path) -> None:
+    parrot = f"runtime: {{{CVMFS[:-1]}, parrot: /opt/parrot_run}}}}\n"
+    text = closed(("web_proxy: egress", "web_proxy: squid"), ("192.0.2.11", "10.77.1.9"), runtime=parrot)
+    assert [text for text in found(tmp_path, text) if "parrot_run" in text] == []
 
 
 # The runtime block behind a tunnel: block, field of the finding (None: none), part of the message
@@ -372,7 +421,9 @@ def test_payloads_in_the_container_of_a_rung_are_not_chained(tmp_path: Path) -> 
         ({"backup_proxies": []}, ""),
         ({"backup_proxies": ["http://192.0.2.11:3128", "http://10.77.1.9:3128"]}, ""),
         ({"backup_proxies": ["http://192.0.2.11:3129"]}, "192.0.2.11:3129"),
-        ({"proxies": ["http://192.0.2.99:3128"], "backup_proxies": []}, "192.0.2.99:3128"),
+        ({"proxies": ["http://192.0.2.99:3128"], "backup_proxies": []}, "192.0.2.99:3128; Frontier clients wait"),
+        ({"proxies": ["http://192.0.2.99:3128"], "backup_proxies": []}, "or remove them"),
+        ({"proxies": ["http://[1.2.3.4]:3128"], "backup_proxies": []}, "http://[1.2.3.4]:3128"),
     ],
 )
 def test_frontier_proxies_that_are_not_reached_are_named(
@@ -386,6 +437,33 @@ def test_frontier_proxies_that_are_not_reached_are_named(
     ]
     assert len(problems) == bool(lost), problems
     assert lost in "".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("url", "lost"),
+    [
+        ("http://Squid.Example.org:3128", None),
+        ("http://squid.example.net:3128", "in vain; add"),
+        ("http://squid:3128", "in vain, unless the node resolves it; add"),
+    ],
+)
+def test_frontier_proxies_by_name_are_those_of_the_forwards_in_any_case(
+    tmp_path: Path, url: str, lost: Optional[str]
+) -> None:
+    block = json.dumps({**SMALLEST, "frontier": {"proxies": [url], "backup_proxies": []}})
+    named = ("192.0.2.11", "SQUID.example.org"), ("web_proxy: egress", "web_proxy: egress\n  dns: true")
+    problems = found(tmp_path, closed(*named, runtime=f"runtime: {{siteconf: {block}}}\n"))
+    shown = [text for text in problems if "not reached from there" in text]
+    assert len(shown) == (lost is not None), problems
+    assert lost is None or lost in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "web"),
+    [("web", True), ("web-frontend", True), ("web2", True), ("stratum1_ral", True), ("webx", False), ("squid", False)],
+)
+def test_forward_is_a_web_server_by_its_name(name: str, web: bool) -> None:
+    assert Forward(name, "192.0.2.1", 80).is_web is web
 
 
 def test_external_entries_have_no_network(tmp_path: Path) -> None:

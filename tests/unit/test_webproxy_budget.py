@@ -14,7 +14,7 @@ from glideinwms_bosco.site.load import load_site
 from glideinwms_bosco.site.model import SiteDescription
 from glideinwms_bosco.webproxy.budget import DISCOVERED, Budget, budget
 from glideinwms_bosco.webproxy.capacity import SETUP_REQUESTS, spread_s
-from tests.unit.network_text import closed
+from tests.unit.network_text import EGRESS, SSH_EGRESS, closed
 from tests.unit.site_text import VALID
 
 SQUID = "http://squid.example.org:3128"
@@ -162,7 +162,7 @@ def test_sites_without_the_block_have_no_part(tmp_path: Path) -> None:
     assert (found.loads, found.problems, found.spread_of(plain)) == ((), (), 0)
 
 
-FIXED = f"cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: '{SQUID}|http://other:1;DIRECT'}}"
+FIXED = f"cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: '{SQUID}|http://other.example.org:1;DIRECT'}}"
 FRONTIER = """siteconf:
     site: T3_XX_b
     stage_out: [{site: T2_XX_Near, volume: V, protocol: P}]
@@ -178,9 +178,9 @@ def other(folder: Path, name: str, runtime: str) -> SiteDescription:
     return load_site(path)[0]
 
 
-def behind_tunnel(folder: Path, name: str) -> SiteDescription:
+def behind_tunnel(folder: Path, name: str, *changes: tuple[str, str]) -> SiteDescription:
     """A closed site whose pilots ask 192.0.2.11:3128 by way of the tunnel."""
-    text = closed(("web_proxy: egress", "web_proxy: squid"), ("T3_XX_Test", f"T3_XX_{name}"))
+    text = closed(("web_proxy: egress", "web_proxy: squid"), ("T3_XX_Test", f"T3_XX_{name}"), *changes)
     path = folder / f"{name}.yaml"
     block = "runtime:\n  cvmfs: {repositories: [a.example.org]}\n"
     text = text.replace("Test_Entry", f"Entry_{name}").replace("entries:\n", f"{block}entries:\n")
@@ -256,6 +256,29 @@ def test_capacity_that_nobody_states_is_one_line_with_what_to_write(tmp_path: Pa
     path.write_text(text, encoding="utf-8")
     assert budget([load_site(path)[0]], limits(Entry_c=10)).problems == ()
     assert errors(budget([load_site(path)[0]], limits(Entry_c=11)))
+
+
+def test_capacity_of_a_squid_that_ssh_connects_to_has_no_place_in_its_own_site_file(tmp_path: Path) -> None:
+    """Pilots would ask it a second time, through the chain; by name that is refused."""
+    named = ("192.0.2.11", "squid.example.org"), ("web_proxy: squid", "web_proxy: squid\n  dns: true")
+    key = ("tunnel: {auth: hostbased}", "tunnel: {auth: existing, existing_key: .ssh/id}")
+    here = behind_tunnel(tmp_path, "c", (EGRESS, SSH_EGRESS), key, *named)
+    (problem,) = budget([here], limits(Entry_c=10)).problems
+    assert (problem.severity, problem.field) == ("warning", "network.web_proxy")
+    assert "backup" not in problem.hint
+    assert "limits.per_entry.glideins" in problem.hint
+    stated = site(tmp_path, "a", f"{{proxies: [{proxy('clients: 10')}]}}")
+    assert budget([here, stated], limits(Entry_a=4, Entry_c=6)).problems == ()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3128", "http://[::1]:3128", "http://localhost:1", "http://squid:1"])
+def test_proxy_that_is_another_one_elsewhere_is_not_shared(tmp_path: Path, url: str) -> None:
+    stated = site(tmp_path, "a", f"{{proxies: [{proxy('clients: 1', url)}]}}")
+    # CVMFS_HTTP_PROXY takes no brackets.
+    fixed = f"cvmfs: {{repositories: [a.example.org], rungs: [native], proxy: '{url.replace('[::1]', '127.0.0.2')}'}}"
+    frontier = FRONTIER.replace("http://Squid.example.org:3128", url).replace("XX_b", "XX_c")
+    sites = [stated, other(tmp_path, "b", fixed), other(tmp_path, "c", frontier)]
+    assert budget(sites, limits(Entry_a=1, Entry_b=1, Entry_c=1)).problems == ()
 
 
 def test_proxy_of_a_disabled_site_needs_no_capacity(tmp_path: Path) -> None:
