@@ -153,6 +153,10 @@ distribution() {
     gwms_bosco_container_image() { sleep 1.1; }
     gwms_bosco_rung_container
     [ "$rung_end" -gt 13 ]
+    rung_end=13
+    gwms_bosco_container_image() { sleep 1.1; return 1; }
+    ! gwms_bosco_rung_container || false
+    [ "$rung_end" -gt 13 ]
     gwms_bosco_config_set GWMS_BOSCO_IMAGE_SHA256 'no digest'
     ! gwms_bosco_rung_container || false
     [[ $rung_reason == *GWMS_BOSCO_IMAGE_SHA256* ]]

@@ -251,3 +251,75 @@ PILOT
     [ ! -e began ]
     [ -z "$(find "$BATS_TEST_TMPDIR/place" "$BATS_TEST_TMPDIR/jobs" -mindepth 1)" ]
 }
+
+@test "job_wrapper: TERM while a failed job tidies up ends it then" {
+    packed job_wrapper functions
+    sed -i '$d' functions
+    for killed in '' 1; do
+        SECONDS=0
+        # shellcheck disable=SC2016 # the wrapper's shell's
+        run -1 timeout -s KILL 6 bash -c '. ./functions
+            GWMS_BOSCO_JOB_STAY_S=60 job_node=""
+            gwms_bosco_job_say() { :; }
+            gwms_bosco_job_tidy() {
+                kill -s TERM $$
+                # The group has it too; once it comes before it is ignored.
+                if [[ -n $0 && ! -e once ]]; then : >once; trap - TERM; fi
+                kill -s TERM "$BASHPID"
+                : >tidied
+            }
+            gwms_bosco_job_fail 03 text' "$killed"
+        [ "$SECONDS" -lt 5 ]
+        [ -e tidied ]
+        rm tidied
+    done
+}
+
+# job_run WORD: run a pilot by lib/egress_job.sh alone; TERM comes where `trap WORD` is said behind the wrapper.
+job_run() {
+    bash -c '. "$0/limit.sh"; . "$0/egress_job.sh"
+        gwms_bosco_job_leftovers() { :; }
+        gwms_bosco_job_exec() { exec "$@"; }
+        trap() {
+            builtin trap "$@"
+            [[ $1 != "$word" || $BASHPID == "$$" ]] || { builtin trap - TERM; kill -s TERM "$BASHPID"; }
+        }
+        word=$1 job_node=""
+        gwms_bosco_job_guard() { exec {job_guard}>/dev/null; }
+        gwms_bosco_job_run touch began
+        exit "$job_rc"' "$LIB" "$1"
+}
+
+@test "job_wrapper: a signal before the pilot's number is told ends it" {
+    export -f job_run
+    export LIB
+    for word in '' -; do
+        # shellcheck disable=SC2016 # of the other shell
+        run -143 timeout -s KILL 5 bash -c 'job_run "$0"' "$word"
+        [ ! -e began ]
+    done
+}
+
+@test "job_wrapper: a pilot that has no name yet when its wrapper is killed is found" {
+    load_libraries egress_job
+    # shellcheck disable=SC2034 # the library's
+    job_folder=$PWD/folder job_node='' tunnel_script_start=''
+    gwms_bosco_job_tidy() { tidied=1; }
+    bash -c 'sleep 0.7; GWMS_BOSCO_EGRESS_JOB=$0 exec sleep 60' "$job_folder" 3>&- &
+    late=$! tidied=''
+    gwms_bosco_job_watch </dev/null || false
+    [ -n "$tidied" ]
+    run ! gwms_bosco_limit_start "$late"
+}
+
+@test "job_wrapper: a pilot whose guard a signal has ended runs on, with its own signals" {
+    # shellcheck disable=SC2016 # the wrapper's shell's
+    run -42 env --default-signal bash -c '. "$0/limit.sh"; . "$0/egress_job.sh"
+        gwms_bosco_job_leftovers() { sleep 0.2; }
+        gwms_bosco_job_exec() { exec "$@"; }
+        gwms_bosco_job_watch() { exit; }
+        job_node=""
+        gwms_bosco_job_run bash -c "sleep 0.2; grep SigIgn /proc/self/status; exit 42"
+        exit "$job_rc"' "$LIB"
+    [ "$output" = "$(env --default-signal grep SigIgn /proc/self/status)" ]
+}

@@ -38,6 +38,15 @@ ended() {
     [ "$rc" = "$1" ] || { echo "exit code $rc, not $1"; return 1; }
 }
 
+# until_gone PID START: that very process ends.
+until_gone() {
+    for _ in $(seq 100); do
+        gwms_bosco_limit_alive "$1" "$2" || return 0
+        sleep 0.05
+    done
+    return 1
+}
+
 TRAPPING='trap "exit 42" TERM; echo ready >"$1"; while :; do sleep 0.01; done'
 COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"; while :; do sleep 0.01; done'
 
@@ -122,4 +131,40 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
     echo env >"$GWMS_BOSCO_DIR/prefix"
     run -0 "$GWMS_BOSCO_DIR/run-with-cvmfs" true
     [ -z "$(find "$GWMS_BOSCO_DIR" -name 'signals.*')" ]
+}
+
+@test "a tool that is killed alone takes the payload with it, and its starter ends" {
+    # Behind a container's client the shell goes too, by its parent-death signal.
+    printf '%s\n' '#!/bin/bash' 'echo $$ >tool' '"$@" & echo $! >shell' 'wait' >tool.sh
+    chmod 755 tool.sh
+    echo "$PWD/tool.sh" >"$GWMS_BOSCO_DIR/prefix"
+    for shell in '/bin/dash -c' '/bin/bash -p -c'; do
+        inside "$shell"
+        rm -f shell
+        payload 'echo $$ >number; echo ready >"$1"; while :; do sleep 0.01; done'
+        until [ -s shell ]; do sleep 0.01; done
+        number=$(cat number)
+        start=$(gwms_bosco_limit_start "$number") starter=$(gwms_bosco_limit_start "$payload")
+        kill -s KILL "$(cat tool)" "$(cat shell)"
+        # One that hangs is deaf to TERM.
+        until_gone "$payload" "$starter" || { kill -s KILL "$payload"; false; }
+        ended 137
+        until_gone "$number" "$start"
+        [ -z "$(find "$GWMS_BOSCO_DIR" -name 'signals.*')" ]
+    done
+}
+
+@test "a signal that the payload sends to its group does not swallow one that comes later" {
+    # The starter of a container's client is in another group, and passes nothing on.
+    printf 'MODE=container\n' >"$GWMS_BOSCO_DIR/cvmfs.conf"
+    script='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; kill -s TERM 0; echo ready >"$1"; while :; do sleep 0.01; done'
+    for shell in '/bin/dash -c' '/bin/bash -p -c'; do
+        inside "$shell"
+        payload "$script"
+        sleep 2.1
+        kill -s TERM "$payload"
+        sleep 0.2
+        kill -s USR1 "$payload"
+        ended 2
+    done
 }

@@ -292,6 +292,19 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
     [[ $output == *'a tag of more than 16384 bytes' ]]
 }
 
+@test "of what fails a reader the first is told, however much there is, and the reader is quick" {
+    document "<stage-out>$(printf '<m/>%.0s' {1..60000})</stage-out>" >x.xml
+    printf '[%s{}]' "$(printf '1,%.0s' {1..130000})" >x.json
+    for tool in "${awks[@]}"; do
+        command -v "${tool%% *}" >/dev/null || continue
+        # shellcheck disable=SC2086 # words
+        eval "awk() { $tool \"\$@\"; }"
+        [ "$(gwms_bosco_siteconf_xml x.xml | grep -c '^fault .* line ')" = 1 ]
+        gwms_bosco_siteconf_storage x.json x.json a >found || true
+        [ "$(wc -c <found)" -lt 1000 ]
+    done
+}
+
 # Each awk reads the same.
 @test "a storage.json is a JSON list from end to end, with every awk" {
     cases=(

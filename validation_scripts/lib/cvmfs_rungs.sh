@@ -125,13 +125,15 @@ gwms_bosco_rung_mountrepo() {
 # program of the image runs. Reading a big one takes longer than a rung may, but container_setup would have to, and does
 # not do it again; so the clock stands still meanwhile.
 gwms_bosco_rung_container() {
-    local program sha256 before=$SECONDS
+    local program sha256 before=$SECONDS rc
     [[ -n $cvmfs_image ]] || { rung_reason='no image is set for this site'; return 1; }
     [[ -r $cvmfs_image ]] || { rung_reason="no image at $cvmfs_image"; return 1; }
     program=$(command -v singularity || command -v apptainer) || { rung_reason='no apptainer'; return 1; }
     sha256=$(gwms_bosco_config_checked GWMS_BOSCO_IMAGE_SHA256 '[0-9a-f]{64}' '' 2>&1) || { rung_reason=$sha256; return 1; }
-    rung_reason=$(gwms_bosco_container_image "$cvmfs_image" "$sha256" 2>&1) || return 1
+    rung_reason=$(gwms_bosco_container_image "$cvmfs_image" "$sha256" 2>&1)
+    rc=$?
     rung_end=$((rung_end + SECONDS - before))
+    [[ $rc == 0 ]] || return 1
     printf '%s\n' "$program" --silent exec "instance://gwms-bosco-$cvmfs_name" >"$GWMS_BOSCO_DIR/prefix"
     gwms_bosco_rung_held container
 }

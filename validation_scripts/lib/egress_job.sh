@@ -8,6 +8,8 @@
 # Seconds a pilot gets to end when its wrapper was killed, and for leftovers of one that has ended.
 GWMS_BOSCO_JOB_END_S=10
 GWMS_BOSCO_JOB_LEFT_S=3
+# Seconds in which a pilot of whom nothing is known gets its environment, by which it is found.
+GWMS_BOSCO_JOB_BEGIN_S=2
 # Seconds between looks at what supervises the tunnel.
 GWMS_BOSCO_JOB_CARE_S=5
 
@@ -20,11 +22,13 @@ GWMS_BOSCO_JOB_SIGNALS='HUP INT QUIT TERM USR1 USR2 XCPU ALRM'
 # shellcheck disable=SC2086 # words
 gwms_bosco_job_run() {
     [[ -e /proc/$$/fd/0 ]] || exec </dev/null
-    job_early='' job_pid=''
+    job_early='' job_pid='' job_word='' job_told=''
     for job_signal in $GWMS_BOSCO_JOB_SIGNALS; do
         # shellcheck disable=SC2064 # the signal's name now
         trap "gwms_bosco_job_forward $job_signal" "$job_signal"
     done
+    # A signal to all may end the guard in the instant of its birth; the pilot goes on without it.
+    trap '' PIPE
     gwms_bosco_job_guard
     exec {job_news}<> <(:)
     # A command started by & has no stdin unless it is told so, and ignores INT and QUIT.
@@ -33,17 +37,22 @@ gwms_bosco_job_run() {
         # Else the guard would not see the wrapper's end.
         exec {job_guard}>&-
         (
-            trap - $GWMS_BOSCO_JOB_SIGNALS
-            echo "$BASHPID" >&$job_news
+            trap - PIPE $GWMS_BOSCO_JOB_SIGNALS
+            echo "pid $BASHPID" >&$job_news
             exec {job_news}>&-
             gwms_bosco_job_exec "$@"
         )
-        echo "$?" >&$job_news
+        echo "code $?" >&$job_news
     ) <&0 &
     job_between=$!
-    read -r job_pid <&$job_news
-    echo "$job_pid" >&"$job_guard"
-    for job_signal in $job_early; do kill -s "$job_signal" "$job_pid" 2>/dev/null; done
+    # Nobody tells it where no process can be made any more, or where a signal comes before it is ignored.
+    until read -r -t 1 job_word job_told <&$job_news; do kill -0 "$job_between" 2>/dev/null || break; done
+    case $job_word in
+        pid) job_pid=$job_told ;;
+        code) echo "code $job_told" >&$job_news ;;
+    esac
+    echo "$job_pid" >&$job_guard 2>/dev/null
+    for job_signal in ${job_pid:+$job_early}; do kill -s "$job_signal" "$job_pid" 2>/dev/null; done
     while :; do
         wait "$job_between"
         job_rc=$?
@@ -52,11 +61,11 @@ gwms_bosco_job_run() {
     # What comes now changes nothing any more.
     trap '' $GWMS_BOSCO_JOB_SIGNALS
     # Where it was killed nothing else is there.
-    echo "$job_rc" >&$job_news
-    read -r job_rc <&$job_news
+    echo "code $job_rc" >&$job_news
+    while read -r job_word job_rc <&$job_news && [[ $job_word != code ]]; do :; done
     exec {job_news}>&-
     gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
-    echo 'done' >&"$job_guard"
+    echo 'done' >&$job_guard 2>/dev/null
     exec {job_guard}>&-
 }
 
@@ -66,20 +75,26 @@ gwms_bosco_job_forward() {
 
 # The guard sees the end of its input when the wrapper is gone, however it went. Its standard streams are nobody's.
 gwms_bosco_job_guard() {
+    # shellcheck disable=SC2086 # words
     exec {job_guard}> >(
-        trap '' HUP INT QUIT TERM USR1 USR2 XCPU ALRM
+        trap '' $GWMS_BOSCO_JOB_SIGNALS
         gwms_bosco_job_watch >/dev/null 2>&1
     )
 }
 
 gwms_bosco_job_watch() {
-    local pid='' word='' start=''
+    local pid='' word='' start='' until
     # When the wrapper is gone nobody can tell.
     tunnel_script_start=$(gwms_bosco_limit_start "$$")
     read -r pid && start=$(gwms_bosco_limit_start "$pid")
     while read -r -t "$GWMS_BOSCO_JOB_CARE_S" word; [[ $? -gt 128 ]]; do gwms_bosco_job_care; done
     [[ $word != 'done' ]] || return
     gwms_bosco_job_end "$pid" "$start"
+    until=$((SECONDS + GWMS_BOSCO_JOB_BEGIN_S))
+    while [[ -z $pid && $SECONDS -le $until ]]; do
+        gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
+        gwms_bosco_limit_pause 0.2
+    done
     gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
     gwms_bosco_job_tidy
     [[ -z $job_node ]] || gwms_bosco_tunnel_stop "$job_node"

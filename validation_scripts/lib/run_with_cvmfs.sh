@@ -71,7 +71,8 @@ gwms_bosco_run_signals() {
 
 # Behind the tool, the payload's parent: $1 = the fifo, $2 = the signals, then the command. It ignores signals, as a `wait`
 # that one interrupts may lose what it would have told. What passes them on holds them back until the payload's are its own
-# again, and leaves out one that it has got itself: the whole group has, with the payload in it.
+# again, and leaves out one that it has got itself within a second or two: the whole group has, with the payload in it.
+# Later ones are others: the copy of one that the payload has sent to its group may never come.
 # Nothing is said on the payload's stderr, as bash does of what a signal has ended. Before the payload has started no
 # variable is set, as the environment may have one of that name.
 # Shells start what goes to the background with INT and QUIT ignored: bash takes that back by trap, for others env(1)
@@ -79,18 +80,20 @@ gwms_bosco_run_signals() {
 gwms_bosco_run_inner() {
     # shellcheck disable=SC2016 # the inner shell's
     echo 'trap "" $2
-exec 9<"$1" 8<&0
+exec 7>"$1.code" 9<"$1" 8<&0
 (trap - $2; shift 2
 env --default-signal=INT,QUIT true 2>/dev/null && case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT "$@" ;; esac
-echo start >&9; exec "$@" 9>&-) <&8 8<&- 9>"$1" & pid=$!
+echo start >&9; exec "$@" 9>&-) <&8 7>&- 8<&- 9>"$1" & pid=$!
 exec 2>/dev/null 8<&-
-{ ready= early= direct=" "
-for s in $2; do trap "hit=1; direct=\"\${direct}$s \"" "$s"; done
+{ ready= early= direct=" " now=0 since=0
+clock() { read -r now _ </proc/uptime || now=0; now=${now%%.*}; }
+for s in $2; do trap "clock; hit=1 since=\$now direct=\"\${direct}$s \"" "$s"; done
 while hit= s=; read -r s || [ "$hit" ]; do case $s in
     "") ;;
     start) ready=1 direct=" "; for s in $early; do kill -s "$s" "$pid"; done ;;
     end) exit ;;
-    *) if [ -z "$ready" ]; then early="$early $s"; else case $direct in
+    *) clock; [ "$((now - since))" -le 1 ] || direct=" "
+    if [ -z "$ready" ]; then early="$early $s"; else case $direct in
         *" $s "*) direct="${direct%%" $s "*} ${direct#*" $s "}" ;;
         *) kill -s "$s" "$pid" ;;
     esac; fi ;;
@@ -98,7 +101,7 @@ esac; done; kill -9 "$pid"; } <&9 >/dev/null & reader=$!
 wait "$pid"; rc=$?
 echo end >"$1"
 wait "$reader"
-echo "code $rc" >"$1"
+echo "$rc" >&7
 exit "$rc"'
 }
 
@@ -118,19 +121,20 @@ exec "$@"'
 
 # The words in the file `prefix`, one per line, stand before the command (parrot, a container's client). Such a program
 # takes signals for itself, or for nobody. So they go around it: by a fifo to a shell behind it. End of file there means
-# that this process was killed, and so is the payload.
+# that this process was killed, and so is the payload. The exit code comes back by a fifo of its own.
 gwms_bosco_run_prefixed() {
     # Something else shows the mounts, such as the container that runs next.
     [ -s "$gwms_bosco_run_state/prefix" ] || exec "$@"
     gwms_bosco_run_shell='/bin/sh -c'
     [ ! -r "$gwms_bosco_run_state/inside-shell" ] || read -r gwms_bosco_run_shell <"$gwms_bosco_run_state/inside-shell"
     gwms_bosco_run_fifo=$gwms_bosco_run_state/signals.$$
-    rm -f "$gwms_bosco_run_fifo"
-    if mkfifo -m 600 "$gwms_bosco_run_fifo" 2>/dev/null; then
+    rm -f "$gwms_bosco_run_fifo" "$gwms_bosco_run_fifo.code"
+    if mkfifo -m 600 "$gwms_bosco_run_fifo" "$gwms_bosco_run_fifo.code" 2>/dev/null; then
         # shellcheck disable=SC2086 # words
         set -- $gwms_bosco_run_shell "$(gwms_bosco_run_inner)" run-with-cvmfs \
             "$gwms_bosco_run_fifo" "$(gwms_bosco_run_signals)" "$@"
     else
+        rm -f "$gwms_bosco_run_fifo"
         gwms_bosco_run_fifo=''
     fi
     if [ "$gwms_bosco_run_mode" = container ]; then
@@ -166,11 +170,11 @@ gwms_bosco_run_contain() {
     [ -z "${PATH:-}" ] || export APPTAINERENV_APPEND_PATH="$PATH" SINGULARITYENV_APPEND_PATH="$PATH"
 }
 
-# gwms_bosco_run_around COMMAND...: run it, pass signals on by the fifo, and end with the exit code that comes back by it.
+# gwms_bosco_run_around COMMAND...: run it, pass signals on by the fifo, and end with the exit code that comes back.
 gwms_bosco_run_around() {
     # A command started by & has no stdin unless it is told so, and there may be none.
     [ -e "/proc/$$/fd/0" ] || exec </dev/null
-    exec 8<&0 9<>"$gwms_bosco_run_fifo"
+    exec 7<>"$gwms_bosco_run_fifo.code" 8<&0 9<>"$gwms_bosco_run_fifo"
     for gwms_bosco_run_value in $(gwms_bosco_run_signals); do
         # shellcheck disable=SC2064 # the signal's name now
         trap "echo $gwms_bosco_run_value >&9" "$gwms_bosco_run_value"
@@ -178,9 +182,9 @@ gwms_bosco_run_around() {
     if [ "$gwms_bosco_run_mode" = container ]; then
         # A container's client ends by a signal to the group, and the exit code is lost. Out of the group, KILL finds the
         # payload by the fifo's end.
-        setsid "$@" <&8 8<&- 9<. &
+        setsid "$@" <&8 7>&- 8<&- 9<. &
     else
-        "$@" <&8 8<&- 9>&- &
+        "$@" <&8 7>&- 8<&- 9>&- &
     fi
     gwms_bosco_run_child=$!
     exec 8<&-
@@ -189,11 +193,14 @@ gwms_bosco_run_around() {
         gwms_bosco_run_rc=$?
         kill -0 "$gwms_bosco_run_child" 2>/dev/null || break
     done
-    # What comes now changes nothing any more. A signal has made that code its own; the first one in the fifo is right.
+    # What comes now changes nothing any more.
     # shellcheck disable=SC2046 # words
     trap '' $(gwms_bosco_run_signals)
-    echo "code $gwms_bosco_run_rc" >&9
-    while read -r gwms_bosco_run_value gwms_bosco_run_rc <&9; do [ "$gwms_bosco_run_value" != code ] || break; done
-    rm -f "$gwms_bosco_run_fifo"
+    # Where the tool was killed alone, the payload goes with it.
+    exec 9>&-
+    # A signal has made that code its own; the first one in the fifo is right.
+    echo "$gwms_bosco_run_rc" >&7
+    read -r gwms_bosco_run_rc <&7
+    rm -f "$gwms_bosco_run_fifo" "$gwms_bosco_run_fifo.code"
     exit "$gwms_bosco_run_rc"
 }

@@ -17,7 +17,8 @@ GWMS_BOSCO_SITECONF_MAX_BYTES=262144
 gwms_bosco_siteconf_program() {
     cat <<'PROGRAM'
 function fail(text) { failed = 1; print "line " line ": " text; exit 1 }
-function fault(text) { print "fault site-local-config.xml line " line ": " text }
+# The first one is told; there may be one in every few bytes.
+function fault(text) { if (!faults++) print "fault site-local-config.xml line " line ": " text }
 function newlines(text) { return gsub(/\n/, "\n", text) }
 function plain(what, value) {
     if (value !~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/ || length(value) > 64) fail("the name of a " what " is none")

@@ -11,7 +11,8 @@
 gwms_bosco_siteconf_storage_program() {
     cat <<'PROGRAM'
 function fail(reason) { failed = 1; print "line " line ": " reason; exit 1 }
-function fault(reason) { print "fault " file " line " line ": " reason }
+# The first one is told; there may be one in every few bytes.
+function fault(reason) { if (!faults++) print "fault " file " line " line ": " reason }
 function near(word) { fail("no JSON near " substr(word, 1, 20)) }
 # `want` has a letter for each thing that may come: k a key, v a value, else itself.
 function after() { want = !depth ? "" : stack[depth] == "{" ? ",}" : ",]" }
@@ -37,7 +38,9 @@ function closed(kind,    i) {
     if (depth == 2) {
         if (site == "" || volume == "" || !listed) fault("a volume has no site, no name or no protocols")
         for (i = 1; i <= names; i++) {
-            if (site == own && !index(volume protocols[i], " ")) print "place", site, volume, protocols[i], rse
+            if (site != own || index(volume protocols[i], " ")) continue
+            if (++places > 1000) fail("more than 1000 protocols")
+            print "place", site, volume, protocols[i], rse
         }
     }
     depth--
