@@ -363,6 +363,9 @@ trivialcatalog_file:/cvmfs/a/etc/cvmfs/SITECONF/z" ]
         done
     done
     [ "$tried" -ge 2 ]
+    printf '[{"site":"a","volume":"%0256d","protocols":[{"protocol":"c","prefix":"d"}]}]' 0 >x.json
+    run -1 gwms_bosco_siteconf_storage x.json storage.json a
+    [[ $output == *'a volume or protocol of more than 256 letters' ]]
     printf '[1\0]' >x.json
     run -1 gwms_bosco_siteconf_storage x.json storage.json T3_XX_Here
     [ "$output" = 'storage.json has control characters' ]

@@ -51,7 +51,7 @@ gwms_bosco_job_run() {
         pid) job_pid=$job_told ;;
         code) echo "code $job_told" >&$job_news ;;
     esac
-    echo "$job_pid" >&$job_guard 2>/dev/null
+    { echo "$job_pid" >&"$job_guard"; } 2>/dev/null
     for job_signal in ${job_pid:+$job_early}; do kill -s "$job_signal" "$job_pid" 2>/dev/null; done
     while :; do
         wait "$job_between"
@@ -65,7 +65,7 @@ gwms_bosco_job_run() {
     while read -r job_word job_rc <&$job_news && [[ $job_word != code ]]; do :; done
     exec {job_news}>&-
     gwms_bosco_job_leftovers "$GWMS_BOSCO_JOB_LEFT_S"
-    echo 'done' >&$job_guard 2>/dev/null
+    { echo 'done' >&"$job_guard"; } 2>/dev/null
     exec {job_guard}>&-
 }
 

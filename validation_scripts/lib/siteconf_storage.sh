@@ -39,7 +39,7 @@ function closed(kind,    i) {
         if (site == "" || volume == "" || !listed) fault("a volume has no site, no name or no protocols")
         for (i = 1; i <= names; i++) {
             if (site != own || index(volume protocols[i], " ")) continue
-            if (++places > 1000) fail("more than 1000 protocols")
+            if (length(volume protocols[i]) > 256) fail("a volume or protocol of more than 256 letters")
             print "place", site, volume, protocols[i], rse
         }
     }
