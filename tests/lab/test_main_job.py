@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -118,10 +119,14 @@ def submit_sleepers(lab: Lab, jobs: int) -> str:
     return lab.run("factory", ["condor_submit", "-terse", "sleepers.sub"], user="factory").stdout.split(".")[0]
 
 
-def kill_script(lab: Lab, job: str) -> bool:
-    """Kill a job's script; False while it has not begun, which is after Slurm calls the job running."""
-    argv = ["pkill", "-KILL", "-f", f"/job0*{job}/slurm_script"]
-    return any(lab.run(worker, argv, check=False).returncode == 0 for worker in WORKERS)
+def scripts(lab: Lab) -> int:
+    """How many jobs' scripts run. They begin, and their output is there, after Slurm calls the job running.
+
+    HTCondor holds a job without its output, so one that is cancelled before that is held.
+    """
+    argv = ["pgrep", "-a", "-f", "/job[0-9]*/slurm_script"]
+    said = "".join(lab.run(worker, argv, check=False).stdout for worker in WORKERS)
+    return len(set(re.findall(r"/job([0-9]+)/slurm_script", said)))
 
 
 @pytest.fixture
@@ -129,7 +134,7 @@ def sleepers(demo: Lab) -> Iterator[str]:
     """Four jobs that run; their cluster. None is left afterwards, for Slurm or the schedd."""
     cluster = submit_sleepers(demo, 4)
     try:
-        await_true(lambda: len(slurm_jobs(demo)) == 4, "four jobs running")
+        await_true(lambda: len(slurm_jobs(demo)) == scripts(demo) == 4, "four jobs running")
         yield cluster
     finally:
         end_all_jobs(demo)
@@ -139,7 +144,8 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab, 
     """Cancelled, killed, out of time, and its record lost with Slurm's memory: no way leads to exit code 0."""
     cancelled, killed, late, lost = slurm_jobs(demo)
     demo.run("login", ["scancel", "-f", cancelled])
-    await_true(lambda: kill_script(demo, killed), "a job's script killed")
+    for worker in WORKERS:
+        demo.run(worker, ["pkill", "-KILL", "-f", f"/job0*{killed}/slurm_script"], check=False)
     demo.run("login", ["scontrol", "update", f"JobId={late}", "TimeLimit=1"])
     await_true(lambda: slurm_jobs(demo) == [lost], "three jobs ended", 150.0)
     # A controller that starts with a clean slate has forgotten every job, as after a lost spool directory.
@@ -156,7 +162,7 @@ def test_job_that_did_not_end_by_itself_is_never_reported_as_success(demo: Lab, 
         return len(rows) == 4
 
     def seen() -> str:
-        queue = demo.run("factory", ["condor_q", "-af", "ProcId", "JobStatus", "GridJobId"], user="factory").stdout
+        queue = demo.run("factory", ["condor_q", "-af", "ProcId", "JobStatus", "HoldReason"], user="factory").stdout
         log = demo.run("factory", ["sh", "-c", "tail -n 300 /home/factory/condor/log/GridmanagerLog*"]).stdout
         # All of it: what is shown of a log is its end.
         print(f"{rows=} {cancelled=} {killed=} {late=} {lost=}", queue, log, sep="\n")
