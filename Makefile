@@ -69,7 +69,8 @@ lint: $(VENV)/.done
 
 # Pilot scripts: the libraries function by function, then whole scripts on nodes that lack things (as root).
 shell: $(VENV)/.done
-	bats --jobs $(PILOTS) tests/shell
+	mkdir -p build/bats
+	bats --jobs $(PILOTS) --report-formatter junit --output build/bats tests/shell || $(AGAIN) tests/shell build/bats/report.xml
 	$(BIN)/pytest tests/pilot --numprocesses $(PILOTS) $(PYTEST_ARGS) || $(AGAIN) tests/pilot
 
 # As root the factory's root file system serves as a real HTCondor for tests that build a bundle.
