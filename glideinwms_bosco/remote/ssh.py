@@ -351,7 +351,8 @@ class SshSession:
             if reply.values("ERROR"):
                 raise failure_error(parse_failure(reply), self.label)
             return reply
-        if output.status == SSH_FAILED:
+        # An ssh before 8.5 gets SIGPIPE when the one that it shares a connection with goes first.
+        if output.status == SSH_FAILED or output.status < 0:
             raise self._lost(stderr)
         if not reply.begun:
             # The nonce is known only to who reads our standard input.

@@ -28,6 +28,7 @@ from glideinwms_bosco.errors import (
 )
 from glideinwms_bosco.remote import ssh
 from glideinwms_bosco.remote.connection import Connection
+from glideinwms_bosco.remote.exchange import Output
 from glideinwms_bosco.remote.program import RemoteFailure, failure_error, load_program
 from glideinwms_bosco.remote.ssh import SshSession
 from tests.free_port import free_port
@@ -409,3 +410,10 @@ def test_signal_taken_as_interrupt_leaves_nothing(loopback_sshd: LoopbackSshd, n
     child.communicate()
     assert child.returncode == 130
     wait_until(lambda: not connections(loopback_sshd))
+
+
+def test_ssh_that_a_signal_ends_is_a_lost_connection(loopback_sshd: LoopbackSshd) -> None:
+    """OpenSSH 8.4 gets SIGPIPE when the one that it shares a connection with goes at the wrong moment."""
+    ended = Output(-signal.SIGPIPE, b"", b"", expired=False, overflow=False)
+    with loopback_sshd.session() as session, pytest.raises(ConnectionLostError, match="lost the connection"):
+        session._check(ended, "0" * 32, 1.0)
