@@ -77,7 +77,8 @@ shell: $(VENV)/.done
 GWMS_TEST_CONDOR_ROOT ?= $(if $(AS_ROOT),$$($(PYTHON) -m tests.lab rootfs))
 
 unit: $(VENV)/.done
-	GWMS_TEST_CONDOR_ROOT=$(GWMS_TEST_CONDOR_ROOT) $(BIN)/pytest tests/unit $(IN_PARALLEL) --dist loadfile $(PYTEST_ARGS)
+	export GWMS_TEST_CONDOR_ROOT=$(GWMS_TEST_CONDOR_ROOT); \
+	$(BIN)/pytest tests/unit $(IN_PARALLEL) --dist loadfile $(PYTEST_ARGS) || $(AGAIN) tests/unit
 
 # The same tests with what EL9 carries, under a Debian that has its Python.
 el9: $(VENV)/.done
