@@ -188,7 +188,13 @@ def suffer(closed: ClosedSite, pilot: FactoryPilot, fault: Fault) -> Outcome:
     began = time.monotonic()
     fault.do(closed, fault, pilot)
     asked = closed.home.asked_to_go(name)
-    await_true(lambda: closed.home.asked_to_go(name) > asked, f"{name}: payload is at work again", RESULT_DEADLINE_S)
+    again = f"{name}: payload is at work again"
+    await_true(
+        lambda: closed.home.asked_to_go(name) > asked,
+        again,
+        RESULT_DEADLINE_S,
+        lambda: payload.log() + closed.logs(fault.kind),
+    )
     closed.home.let_go(name)
     return Outcome(payload, payload.exit_code(RESULT_DEADLINE_S), time.monotonic() - began)
 
