@@ -12,6 +12,8 @@ import pwd
 import stat
 from pathlib import Path
 
+from glideinwms_bosco.atomic import PUBLIC_MODE, write_atomic
+
 FOLDER_MODE = 0o755
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -27,6 +29,23 @@ def make_folder(folder: Path, state_dir: Path, mode: int = FOLDER_MODE) -> None:
     """
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     give_to_owner(folder, state_dir)
+
+
+def write_file(path: Path, content: bytes, state_dir: Path, mode: int = PUBLIC_MODE) -> bool:
+    """Write a file below the state folder, as `write_atomic` does; its folder must be there.
+
+    Args:
+        mode: octal permission bits.
+
+    Returns:
+        False when it had this content already.
+
+    Raises:
+        OSError: it cannot be written, or not be given to the folder's owner.
+    """
+    changed = write_atomic(path, content, mode)
+    give_to_owner(path, state_dir)
+    return changed
 
 
 def give_to_owner(path: Path, state_dir: Path) -> None:

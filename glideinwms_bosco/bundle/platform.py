@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.bundle.build import open_source
 from glideinwms_bosco.bundle.elf import ElfInfo, common_machine, highest_glibc, highest_versions
 from glideinwms_bosco.bundle.programs import Programs, collect_programs
 from glideinwms_bosco.site.source import HTCondorSource
-from glideinwms_bosco.state_folder import give_to_owner, make_folder
+from glideinwms_bosco.state_folder import make_folder, write_file
 
 FORMAT = 1
 MAX_RECORD_BYTES = 64 << 10
@@ -75,8 +74,7 @@ def read_platform(source: HTCondorSource, records: Optional[Path] = None) -> Sou
         # A folder that cannot be written, or a full disk, costs time and nothing else.
         with contextlib.suppress(OSError):
             make_folder(record.parent, record.parent.parent)
-            write_atomic(record, _as_json(platform).encode("ascii"))
-            give_to_owner(record, record.parent.parent)
+            write_file(record, _as_json(platform).encode("ascii"), record.parent.parent)
     return platform
 
 

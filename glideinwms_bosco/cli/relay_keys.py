@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.errors import AuthenticationError, BoscoError, RemoteError, UsageError, WireError
 from glideinwms_bosco.relay.conf import RelayConf, conf_path, read_conf
 from glideinwms_bosco.relay.credential_path import covered
@@ -23,7 +22,7 @@ from glideinwms_bosco.remote.site_connection import jump_endpoints, login_endpoi
 from glideinwms_bosco.remote.status import credential_state
 from glideinwms_bosco.site.model import Account, SiteDescription
 from glideinwms_bosco.sshwire.handle import MAINTAIN, SUBMIT, HandleReference, make_handle_key
-from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
+from glideinwms_bosco.state_folder import make_folder, write_file, write_hint
 
 _HANDLES_MODE = 0o700
 _KEY_MODE = 0o600
@@ -175,8 +174,7 @@ def handle_file(state_dir: Path, login: Endpoint, frontend: str) -> Path:
         private, _ = make_handle_key(HandleReference(row["handle"], row["broker_pin"]))
         try:
             make_folder(path.parent, state_dir, _HANDLES_MODE)
-            write_atomic(path, private.encode("ascii"), _KEY_MODE)
-            give_to_owner(path, state_dir)
+            write_file(path, private.encode("ascii"), state_dir, _KEY_MODE)
         except OSError as err:
             hint = write_hint(err, state_dir, "run this as the schedd's user")
             raise UsageError(f"{path}: cannot be written: {err.strerror}", hint) from None

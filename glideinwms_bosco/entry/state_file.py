@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.entry.lifecycle import Record, State
 from glideinwms_bosco.errors import EntryError
-from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_file, write_hint
 
 FORMAT = 1
 MAX_STATE_BYTES = 1 << 22
@@ -63,8 +62,7 @@ def save_states(state_dir: Path, states: Mapping[str, Record]) -> None:
     text = json.dumps({"format": FORMAT, "entries": rows}, indent=1, sort_keys=True) + "\n"
     path = _path(state_dir)
     try:
-        write_atomic(path, text.encode())
-        give_to_owner(path, state_dir)
+        write_file(path, text.encode(), state_dir)
     except OSError as err:
         hint = write_hint(err, state_dir, "check space and permissions")
         raise EntryError(f"{path}: cannot be written: {err.strerror}", hint) from None

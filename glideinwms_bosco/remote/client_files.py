@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glideinwms_bosco.atomic import write_atomic
 from glideinwms_bosco.errors import UsageError
 from glideinwms_bosco.remote.factory_ssh import FactorySsh
-from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_hint
+from glideinwms_bosco.state_folder import make_folder, write_file, write_hint
 
 
 def client_files(state_dir: Path) -> tuple[Path, Path]:
@@ -28,11 +27,10 @@ def write_client_files(state_dir: Path, files: FactorySsh) -> bool:
     config, known_hosts = client_files(state_dir)
     try:
         make_folder(config.parent, state_dir)
-        changed = False
-        for path, text in ((known_hosts, files.known_hosts), (config, files.ssh_config)):
-            changed |= write_atomic(path, text.encode())
-            give_to_owner(path, state_dir)
-        return changed
+        texts = ((known_hosts, files.known_hosts), (config, files.ssh_config))
+        # Both are written, whatever the first says.
+        changed = [write_file(path, text.encode(), state_dir) for path, text in texts]
+        return any(changed)
     except OSError as err:
         hint = write_hint(err, state_dir, "set GWMS_BOSCO_STATE")
         raise UsageError(f"{config.parent}: cannot be written: {err.strerror}", hint) from None

@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.state_folder import give_to_owner, make_folder
+from glideinwms_bosco.state_folder import make_folder, write_file
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_TIME_S = 1e11  # UNIX time, in the year 5138
@@ -97,8 +96,7 @@ class History:
 
     def _write(self, path: Path, value: Any) -> None:
         make_folder(path.parent, self._state_dir)
-        write_atomic(path, json.dumps(value, default=str, sort_keys=True).encode())
-        give_to_owner(path, self._state_dir)
+        write_file(path, json.dumps(value, default=str, sort_keys=True).encode(), self._state_dir)
 
 
 def _safe(name: str) -> str:

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from glideinwms_bosco.atomic import write_atomic
-from glideinwms_bosco.state_folder import give_to_owner, make_folder
+from glideinwms_bosco.state_folder import give_to_owner, make_folder, write_file
 
 WINDOW_S = 60.0
 MAX_QUIET_S = 300.0
@@ -111,8 +110,7 @@ class HostFolder:
             yield state
             self._unwritten = None
             try:
-                write_atomic(self.file, _as_json(state), _FILE_MODE)
-                give_to_owner(self.file, self._state_dir)
+                write_file(self.file, _as_json(state), self._state_dir, _FILE_MODE)
             except OSError:
                 self._unwritten = state
 

@@ -115,7 +115,7 @@ def test_state_that_cannot_be_written_is_kept_in_memory(
         def full(*_: object) -> bool:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(throttle_state, "write_atomic", full)
+        monkeypatch.setattr(throttle_state, "write_file", full)
     else:
         (tmp_path / "login.example.org_22" / "state.json").mkdir(parents=True)
     throttle = Throttle(tmp_path, Patience(slot_s=1.0), clock=lambda: NOW)
