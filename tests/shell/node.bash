@@ -31,3 +31,10 @@ load_libraries() {
 state_folder() {
     gwms_bosco_state_open
 }
+
+# ended PID CODE: that child of the test ends with it.
+ended() {
+    local rc=0
+    wait "$1" || rc=$?
+    [ "$rc" = "$2" ] || { echo "exit code $rc, not $2"; return 1; }
+}

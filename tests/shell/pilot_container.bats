@@ -26,19 +26,13 @@ pilot() {
     read -r word <ready
 }
 
-ended() {
-    local rc=0
-    wait "$pilot" || rc=$?
-    [ "$rc" = "$1" ] || { echo "exit code $rc, not $1"; return 1; }
-}
-
 @test "a pilot's own exit code comes back after TERM, to the wrapper alone or to the group" {
     for group in '' -; do
         for _ in $(seq 25); do
             cp -r "$GWMS_BOSCO_DIR" copy
             pilot 'trap "exit 42" TERM; echo ready >"$1"; while :; do sleep 0.01; done'
             kill -s TERM -- "$group$pilot"
-            ended 42
+            ended "$pilot" 42
             [ ! -e copy ]
         done
     done
@@ -49,7 +43,7 @@ ended() {
         cp -r "$GWMS_BOSCO_DIR" copy
         pilot "trap 'exit 42' $signal; echo ready >\"\$1\"; while :; do sleep 0.01; done"
         kill -s "$signal" "$pilot"
-        ended 42
+        ended "$pilot" 42
     done
 }
 
@@ -91,7 +85,7 @@ at_trap() {
             while :; do sleep 0.01; done"
         start=$(gwms_bosco_limit_start "$(cat number)")
         kill -s KILL "$(cat between)"
-        ended 137
+        ended "$pilot" 137
         [ -e told ]
         [ ! -e copy ]
         # KILL has been sent; it is dead in a moment.

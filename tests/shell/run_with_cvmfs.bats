@@ -31,13 +31,6 @@ payload() {
     read -r word <ready
 }
 
-# ended CODE: the payload ends with it.
-ended() {
-    local rc=0
-    wait "$payload" || rc=$?
-    [ "$rc" = "$1" ] || { echo "exit code $rc, not $1"; return 1; }
-}
-
 # until_gone PID START: that very process ends.
 until_gone() {
     for _ in $(seq 100); do
@@ -58,7 +51,7 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
             for _ in $(seq 25); do
                 payload "$TRAPPING"
                 kill -s TERM -- "$group$payload"
-                ended 42
+                ended "$payload" 42
             done
         done
     done
@@ -68,7 +61,7 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
     for signal in HUP INT QUIT TERM USR1 USR2 XCPU ALRM CONT; do
         payload "trap 'exit 42' $signal; echo ready >\"\$1\"; while :; do sleep 0.01; done"
         kill -s "$signal" "$payload"
-        ended 42
+        ended "$payload" 42
     done
 }
 
@@ -81,7 +74,7 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
             sleep 0.2
         done
         kill -s USR1 "$payload"
-        ended 3
+        ended "$payload" 3
     done
 }
 
@@ -148,7 +141,7 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
         kill -s KILL "$(cat tool)" "$(cat shell)"
         # One that hangs is deaf to TERM.
         until_gone "$payload" "$starter" || { kill -s KILL "$payload"; false; }
-        ended 137
+        ended "$payload" 137
         until_gone "$number" "$start"
         [ -z "$(find "$GWMS_BOSCO_DIR" -name 'signals.*')" ]
     done
@@ -165,6 +158,6 @@ COUNTING='n=0; trap "n=\$((n + 1))" TERM; trap "exit \$n" USR1; echo ready >"$1"
         kill -s TERM "$payload"
         sleep 0.2
         kill -s USR1 "$payload"
-        ended 2
+        ended "$payload" 2
     done
 }
